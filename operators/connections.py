@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Stream
-from bytewax.operators import KeyedStream, StatefulBatchLogic
+from bytewax.operators import StatefulBatchLogic
 from numpy.typing import NDArray
 
 from k2.model.batch import MessageBatch
@@ -21,8 +20,9 @@ from k2.ops.error_boundary import reports_errors
 from k2.ops.metrics import CONNECTION_GAPS
 from k2.sequencing.connections import SETTLE_SECONDS, ConnectionTracker
 from k2.venues import VENUES
+from operators.tracked import Tracked, TrackedStreams, tracked_streams
 
-__all__ = ["ConnectionStreams", "connections"]
+__all__ = ["connections"]
 
 _NO_NUMBERS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 TICK_SECONDS: Final = 1.0
@@ -30,37 +30,22 @@ TICK_SECONDS: Final = 1.0
 no partition, which does not mean that they have nothing."""
 GroupSlice = tuple[int, ConnectionSlice]
 """A key group and a slice of one of its connections."""
+_Found = Tracked[GroupConnections]
 
 
-@dataclass(frozen=True)
-class ConnectionStreams:
-    """Output streams of `connections`; None if no topic is read for its numbers of connections."""
-
-    states: KeyedStream[GroupConnections] | None
-    """What has been seen of a key group's connections, for the commit of the messages that it was seen in."""
-    events: Stream[list[SequenceEvent]] | None
-
-
-@dataclass(frozen=True)
-class _Found:
-    state: GroupConnections
-    events: list[SequenceEvent]
-
-
-def connections(step_id: str, messages: Stream[MessageBatch], source: ConnectionSource | None) -> ConnectionStreams:
+def connections(
+    step_id: str, messages: Stream[MessageBatch], source: ConnectionSource | None
+) -> TrackedStreams[GroupConnections]:
     """Track the numbers of connections, in topics whose venue has them; without a `source` there is no step.
 
     The state is that of the table, which has it in the commit of the messages, so it does not depend on the recovery
     store. On replay, messages below the committed offsets are ignored.
     """
     if source is None:
-        return ConnectionStreams(None, None)
+        return TrackedStreams()
     slices = op.flat_map(f"{step_id}_read", messages, _slices)
     tracked = op.stateful_batch(step_id, slices, partial(_ConnectionLogic, source, time.monotonic))
-    return ConnectionStreams(
-        states=op.map_value(f"{step_id}_states", tracked, _state),
-        events=op.filter_map(f"{step_id}_events", tracked, _events),
-    )
+    return tracked_streams(step_id, tracked)
 
 
 def _slices(batch: MessageBatch) -> Iterable[tuple[str, GroupSlice]]:
@@ -147,12 +132,3 @@ class _ConnectionLogic(StatefulBatchLogic[GroupSlice, _Found, dict[str, object]]
             if event.event is EventKind.CONNECTION_GAP:
                 CONNECTION_GAPS.labels(event.exchange).inc()
         return _Found(tracker.state(), events)
-
-
-def _state(found: _Found) -> GroupConnections:
-    return found.state
-
-
-def _events(item: tuple[str, _Found]) -> list[SequenceEvent] | None:
-    _, found = item
-    return found.events or None

@@ -1,13 +1,11 @@
 """Feeds operator: accounts for what each of several feeds brought of the same trades."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import bytewax.operators as op
 import numpy as np
-from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from numpy.typing import NDArray
 
@@ -18,51 +16,36 @@ from k2.model.symbols import Symbols
 from k2.ops.error_boundary import reports_errors
 from k2.ops.metrics import FEED_FIRST, FEED_LAG, FEED_LOST
 from k2.sequencing.feeds import FeedTracker
+from operators.tracked import Tracked, TrackedStreams, tracked_streams
 
-__all__ = ["FeedStreams", "feeds"]
+__all__ = ["feeds"]
 
 SAMPLES_MAX: Final = 16
 """Lags of a batch that are observed: as many quantiles of all of them, because each takes 0.8 us."""
 
 
-@dataclass(frozen=True)
-class FeedStreams:
-    """Output streams of `feeds`; None if there are no feeds."""
-
-    states: KeyedStream[GroupFeeds] | None
-    """What the feeds have reached in a key group, for the commit of the rows that it was seen in."""
-    events: Stream[list[SequenceEvent]] | None
-
-
-@dataclass(frozen=True)
-class _Found:
-    state: GroupFeeds
-    events: list[SequenceEvent]
-
-
-def feeds(step_id: str, trades: KeyedStream[TradeSlice], source: FeedSource | None, symbols: Symbols) -> FeedStreams:
+def feeds(
+    step_id: str, trades: KeyedStream[TradeSlice], source: FeedSource | None, symbols: Symbols
+) -> TrackedStreams[GroupFeeds]:
     """Account for rows with verdicts and sessions by feed; without a `source` there is no step.
 
     The state is that of the table, which has it in the commit of the rows, so it does not depend on the recovery store.
     On replay, rows below the committed offsets are ignored.
     """
     if source is None:
-        return FeedStreams(None, None)
+        return TrackedStreams()
     tracked = op.stateful_batch(step_id, trades, partial(_FeedLogic, source, symbols))
-    return FeedStreams(
-        states=op.map_value(f"{step_id}_states", tracked, _state),
-        events=op.filter_map(f"{step_id}_events", tracked, _events),
-    )
+    return tracked_streams(step_id, tracked)
 
 
-class _FeedLogic(StatefulBatchLogic[TradeSlice, _Found, dict[str, object]]):
+class _FeedLogic(StatefulBatchLogic[TradeSlice, Tracked[GroupFeeds], dict[str, object]]):
     def __init__(self, source: FeedSource, symbols: Symbols, _: dict[str, object] | None = None) -> None:
         self._source, self._symbols = source, symbols
         self._tracker: FeedTracker | None = None
         self._feed_of = {one.topic: one.feed for one in source.topics}
 
     @reports_errors
-    def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[_Found], bool]:
+    def on_batch(self, values: list[TradeSlice]) -> tuple[Iterable[Tracked[GroupFeeds]], bool]:
         """Add the slices in order; the first call also emits the events that the ledger lacks."""
         is_first = self._tracker is None
         tracker = self._opened(values[0].group)
@@ -71,7 +54,7 @@ class _FeedLogic(StatefulBatchLogic[TradeSlice, _Found, dict[str, object]]):
             return [], StatefulBatchLogic.RETAIN
         state = tracker.state()
         self._count(events, state.days)
-        return [_Found(state, events)], StatefulBatchLogic.RETAIN
+        return [Tracked(state, events)], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, object]:
         """Return nothing: the table has the state."""
@@ -107,12 +90,3 @@ def _samples(lags: NDArray[np.int64]) -> list[float]:
     count = min(int(sums[-1]), SAMPLES_MAX)
     ranks = (np.arange(count) + 0.5) * sums[-1] / max(count, 1)
     return [lag_seconds(int(bucket)) for bucket in np.searchsorted(sums, ranks)]
-
-
-def _state(found: _Found) -> GroupFeeds:
-    return found.state
-
-
-def _events(item: tuple[str, _Found]) -> list[SequenceEvent] | None:
-    _, found = item
-    return found.events or None

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from k2.certificates.canonical import document_hash
-from k2.certificates.condition import DayFacts
+from k2.certificates.condition import COUNTS, DayFacts
 from k2.model.errors import K2Error
 
 __all__ = ["FORMAT", "CertificateError", "Document", "attested", "differing", "document_text", "parse_document"]
@@ -16,7 +16,6 @@ FORMAT: Final = 1
 Document = Mapping[str, Any]
 """The JSON document of a certificate."""
 _ATTESTED: Final = tuple(one.name for one in fields(DayFacts) if one.name != "last_modified")
-_COUNTS: Final = tuple(one.name for one in fields(DayFacts) if one.type in {int, int | None})
 _REQUIRED: Final = frozenset(
     {"format", "exchange", "symbol", "day", "condition", "root", "snapshot_id", "revision", "previous", "amends"}
     | {"public_key", "signature", "certified_at", "table", "condition_of_rows", *_ATTESTED}
@@ -121,7 +120,7 @@ def _check_types(document: Document) -> None:
     for name in ("sessions", "offsets"):
         if not isinstance(document[name], list) or not all(isinstance(one, dict) for one in document[name]):
             raise TypeError(f"{name} is not a list of objects")
-    for name in ("snapshot_id", "revision", *_COUNTS):
+    for name in ("snapshot_id", "revision", *COUNTS):
         # A boolean is an integer in Python, and equals one.
         if not isinstance(document[name], int | None) or isinstance(document[name], bool):
             raise TypeError(f"{name} is not a number")

@@ -1,28 +1,42 @@
 """The condition of a symbol's day: one pure rule, for certificates and for the view `quality`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from k2.model.wording import format_count
 
-__all__ = ["Condition", "DayFacts", "OffsetRange", "SessionNumbers", "condition", "reasons"]
+__all__ = [
+    "COUNTS",
+    "MEANINGS",
+    "Condition",
+    "DayFacts",
+    "OffsetRange",
+    "SessionNumbers",
+    "condition",
+    "reasons",
+]
 
 
 class Condition(StrEnum):
-    """What is known of a symbol's trades of one day (UTC)."""
+    """What is known of a symbol's trades of one day (UTC); `MEANINGS` says it in words."""
 
     COMPLETE = "complete"
-    """Every number from the first to the last is stored."""
     ACCEPTED = "accepted"
-    """None is missing but those that were accepted: the venue never gave them, or they will not come."""
     OPEN = "open"
-    """Numbers are missing, or the day is not over."""
     DEGRADED = "degraded"
-    """It is not certain from the numbers whether every trade is stored."""
     AMENDED = "amended"
-    """An earlier certificate of the day was issued over other rows."""
+
+
+MEANINGS: Final = {
+    Condition.COMPLETE: "Every number from the first to the last of the day is stored.",
+    Condition.ACCEPTED: "No number is missing but those that were accepted.",
+    Condition.OPEN: "Numbers are missing, or the day is not over.",
+    Condition.DEGRADED: "It is not certain whether every trade is stored.",
+    Condition.AMENDED: "The rows are not those of the earlier certificate of this day.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,10 @@ class DayFacts:
     last_timestamp: datetime | None = None
     last_modified: datetime | None = field(default=None, compare=False)
     """Newest Kafka timestamp of the rows."""
+
+
+COUNTS: Final = tuple(one.name for one in fields(DayFacts) if one.type in {int, int | None})
+"""The counts of `DayFacts`, in their order, as the page of a certificate and the view `quality` show them."""
 
 
 def condition(facts: DayFacts, *, is_over: bool) -> Condition:

@@ -6,7 +6,7 @@ from typing import Final
 
 from k2.certificates.canonical import document_hash
 from k2.certificates.certificate import Document
-from k2.certificates.condition import Condition
+from k2.certificates.condition import COUNTS, MEANINGS, Condition
 
 __all__ = ["page"]
 
@@ -17,13 +17,6 @@ _COLOURS: Final = {
     Condition.DEGRADED: "#9a6700",
     Condition.AMENDED: "#8250df",
 }
-_MEANINGS: Final = {
-    Condition.COMPLETE: "Every number from the first to the last of the day is stored.",
-    Condition.ACCEPTED: "No number is missing but those that were accepted.",
-    Condition.OPEN: "Numbers are missing, or the day is not over.",
-    Condition.DEGRADED: "It is not certain whether every trade is stored.",
-    Condition.AMENDED: "The rows are not those of the earlier certificate of this day.",
-}
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
@@ -33,15 +26,6 @@ tr { border-bottom: 1px solid #d1d9e0; } th { font-weight: 500; color: #59636e; 
 th:last-child { text-align: right; } th:last-child, td:first-child { white-space: nowrap; }
 td.count { text-align: right; font-variant-numeric: tabular-nums; } code { overflow-wrap: anywhere; font-size: .85em; }
 """
-_COUNTS: Final = ("trades", "stored", "expected", "missing", "accepted", "not_numbered")
-_MORE_COUNTS: Final = (
-    "conflicts",
-    "dead_letters",
-    "unnamed_dead_letters",
-    "connection_gaps",
-    "sessions_started",
-    "corrections",
-)
 
 
 def page(document: Document) -> str:
@@ -50,11 +34,11 @@ def page(document: Document) -> str:
     title = f"{document['exchange']} {document['symbol']}, {document['day']}"
     parts = [
         f"<h1>{escape(title)}</h1><p>Certificate of one day of trades (UTC), revision {document['revision']}</p>",
-        f'<p><span class="condition" style="background: {_COLOURS[found]}">{found}</span> {_MEANINGS[found]}</p>',
+        f'<p><span class="condition" style="background: {_COLOURS[found]}">{found}</span> {MEANINGS[found]}</p>',
         _list(document["reasons"]),
         *_amendment(document),
         "<h2>Counts</h2>",
-        _table([], [(name.replace("_", " "), document[name]) for name in (*_COUNTS, *_MORE_COUNTS)]),
+        _table([], [(name.replace("_", " "), document[name]) for name in COUNTS]),
         "<h2>Sessions of the numbering</h2>",
         _table(
             ["session", "first number", "last number", "number before it", "number after it", "trades"],

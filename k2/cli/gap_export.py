@@ -11,6 +11,7 @@ import typer
 from k2.cli.console import print_json
 from k2.fill.open_gaps import open_gaps
 from k2.fill.plan import Plan, Request, make_plan
+from k2.fill.ranges import count
 from k2.model.wording import format_count
 from k2.ops.settings import Settings
 from k2.query.parameters import AsOf
@@ -24,13 +25,15 @@ def export_gaps(
     settings: Settings, exchange: str | None, symbol: str | None, as_of: AsOf | None, form: PlanFormat
 ) -> None:
     """Print the plan, and on stderr what it does not cover."""
-    plan = make_plan(open_gaps(settings, exchange, symbol, as_of), datetime.now(UTC))
+    gaps = open_gaps(settings, exchange, symbol, as_of)
+    plan = make_plan(gaps, datetime.now(UTC))
     if form == "json":
         print_json(plan)
     else:
         for line in curl_lines(plan):
             typer.echo(line)
-    missing = sum(request.missing for request in plan.requests)
+    # Not of the requests: a gap over midnight is in the archives of both days.
+    missing = count((gap.first, gap.last) for gap in gaps) - sum(one.missing for one in plan.uncovered)
     typer.echo(f"{missing:,} missing in {format_count(len(plan.requests), 'request')}", err=True)
     for one in plan.uncovered:
         typer.echo(

@@ -23,7 +23,17 @@ from k2.model.times import MILLISECONDS_END
 from k2.model.trade import SIDES, Trade
 from k2.venues.venue import Venue
 
-__all__ = ["TRADES", "Archive", "ArchiveError", "Names", "read_answer", "read_archive", "read_messages"]
+__all__ = [
+    "CHECKSUM_SUFFIX",
+    "TRADES",
+    "Archive",
+    "ArchiveError",
+    "Names",
+    "has_sum",
+    "read_answer",
+    "read_archive",
+    "read_messages",
+]
 
 ZIP_MAGIC: Final = b"PK\x03\x04"
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -92,7 +102,7 @@ def read_archive(path: Path, form: Form | None = None, names: Names = Names()) -
         data = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-    _check_sum(path, hashlib.sha256(data).hexdigest())
+    _check_sum(path, data)
     return read_answer(path.name, data, form, names)
 
 
@@ -159,12 +169,14 @@ def _as_row(trade: Trade, venue: Venue, names: Names) -> dict[str, object]:
     }
 
 
-def _check_sum(path: Path, found: str) -> None:
+def has_sum(data: bytes, checksum: bytes) -> bool:
+    """Return whether the file `checksum` begins with the SHA-256 of `data`, as those of Binance do."""
+    return checksum.lower().split()[:1] == [hashlib.sha256(data).hexdigest().encode()]
+
+
+def _check_sum(path: Path, data: bytes) -> None:
     checksum = path.with_name(path.name + CHECKSUM_SUFFIX)
-    if not checksum.exists():
-        return
-    wanted = checksum.read_text(encoding="utf-8", errors="replace").split()[:1]
-    if [found] != [one.lower() for one in wanted]:
+    if checksum.exists() and not has_sum(data, checksum.read_bytes()):
         raise ArchiveError(f"{path.name} differs from its checksum in {checksum.name}; download both again")
 
 

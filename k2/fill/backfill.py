@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 from k2.fill.archives import Archive
 from k2.fill.publishing import ANY_PARTITION, check_times, messages, publish, target, venue_of, wait_until_read
 from k2.fill.ranges import Range, count, merged, without
-from k2.fill.selection import Ledger, Pick, Symbol, bounds_of, ids_of, read_ledger, select, without_numbers
+from k2.fill.selection import Ledger, Pick, Symbol, ids_of, numbers_of, read_ledger, select, without_numbers
 from k2.model.progress import TopicPartition
 from k2.ops.settings import Settings
 from k2.query.engine import Engine
@@ -146,9 +146,7 @@ class _Published:
         if trades["sequence"].null_count:
             self._ids[symbol].update(ids_of(trades))
             return
-        firsts, lasts = bounds_of(trades)
-        pairs = zip(firsts.tolist(), lasts.tolist(), strict=True)
-        self._numbers[symbol] = merged([*self._numbers[symbol], *pairs])
+        self._numbers[symbol] = merged([*self._numbers[symbol], *numbers_of(trades)])
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Send the requests of a plan, politely, and keep their answers."""
 
-import hashlib
 import http.client
 import time
 import urllib.error
@@ -16,11 +15,11 @@ import structlog
 import tenacity
 
 from k2.fill.answers import KeptAnswers
-from k2.fill.archives import Archive, ArchiveError, Names, read_answer
+from k2.fill.archives import CHECKSUM_SUFFIX, Archive, ArchiveError, Names, has_sum, read_answer
 from k2.fill.forms import named_form
-from k2.fill.plan import Plan, Request
+from k2.fill.plan import PAGES_MAX, Plan, Request
 from k2.fill.ranges import Range, without
-from k2.fill.selection import bounds_of
+from k2.fill.selection import numbers_of
 from k2.model.errors import SettingsError, UnreachableError
 from k2.model.origin import archive_origin, rest_origin
 from k2.ops.retry import RetryPolicy
@@ -31,12 +30,10 @@ __all__ = ["FetchError", "Fetched", "Fetcher"]
 
 ANSWER_SECONDS_MAX: Final = 30.0
 RETRY_AFTER_SECONDS_MAX: Final = 600.0
-PAGES_MAX: Final = 10_000
 SHOWN_BYTES_MAX: Final = 200
 AGAIN: Final = RetryPolicy(attempts_max=6, wait_seconds_min=1, wait_seconds_max=60)
 """A venue does not answer, or is overloaded: five retries, after 1 to 16 seconds, or when the venue says."""
 _BUSY: Final = (418, 429)
-_CHECKSUM: Final = ".CHECKSUM"
 _LOG = structlog.get_logger()
 
 
@@ -97,22 +94,22 @@ class Fetcher:
         for page in range(PAGES_MAX):
             url = self._address(request)
             data, is_kept = self._answer(url, request)
-            origin = (archive_origin if request.kind == "archive" else rest_origin)(_sha256(data), url)
             name = request.address.rpartition("/")[2]
             archive = read_answer(name, data, named_form(request.form), Names(request.exchange, request.symbol))
+            origin = (archive_origin if request.kind == "archive" else rest_origin)(archive.sha256, url)
             if not page and not archive.trades.num_rows:
                 raise FetchError(f"{url}: the answer has no trades: {_beginning(data)!r}; fetch it again later")
             if request.is_final and not is_kept and archive.trades.num_rows:
                 # Only what was read: venues also answer with an error, or a page for people, and a status of 200.
                 self._kept.keep(url, data)
             yield Fetched(request, archive, origin)
-            firsts, lasts = bounds_of(archive.trades)
-            left = without(left, zip(firsts.tolist(), lasts.tolist(), strict=True))
+            found = numbers_of(archive.trades)
+            left = without(left, found)
             following = _next_page(request, data)
-            if following is None or not left or not len(firsts) or following.parameters == request.parameters:
+            if following is None or not left or not found or following.parameters == request.parameters:
                 return
             # Pages that follow one another in time are past the gap; a venue may not have all of it.
-            if following.next is not None and following.next.answer and int(firsts.min()) > request.covers[-1].last:
+            if following.next is not None and following.next.answer and min(found)[0] > request.covers[-1].last:
                 return
             request = following
 
@@ -133,8 +130,7 @@ class Fetcher:
         return data, False
 
     def _check(self, url: str, request: Request, data: bytes) -> None:
-        text = self._download(url + _CHECKSUM, request).decode(errors="replace").split()[:1]
-        if [_sha256(data)] != [one.lower() for one in text]:
+        if not has_sum(data, self._download(url + CHECKSUM_SUFFIX, request)):
             raise FetchError(f"{url} differs from its checksum; fetch it again later")
 
     def _download(self, url: str, request: Request) -> bytes:
@@ -225,10 +221,6 @@ def _next_page(request: Request, data: bytes) -> Request | None:
             return None
         value = str(found)
     return msgspec.structs.replace(request, parameters={**request.parameters, name: value})
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _user_agent() -> str:

@@ -1,6 +1,7 @@
 """The plan: which requests of venues give what is missing, as few as possible, each with the numbers that it covers."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -12,9 +13,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from k2.fill.forms import forms
-from k2.fill.ranges import Range, count, within
+from k2.fill.ranges import Range, count
+from k2.venues import VENUES
+from k2.venues.table_fill import Fill
 
-__all__ = ["Gap", "NextPage", "Plan", "Request", "Uncovered", "make_plan", "sources"]
+__all__ = ["PAGES_MAX", "Gap", "NextPage", "Plan", "Request", "Uncovered", "make_plan", "sources"]
 
 _FILE: Final = Path(__file__).with_name("requests.toml")
 PAGES_PER_DAY_MAX: Final = 20
@@ -60,8 +63,6 @@ class _Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     limit: int
     requests_per_minute: int
     weight: int = 1
-    days_max: int | None = None
-    """Age in days from which trades are no longer given."""
     next: NextPage | None = None
 
 
@@ -145,6 +146,7 @@ def make_plan(gaps: Iterable[Gap], now: datetime) -> Plan:
     """
     requests: list[Request] = []
     uncovered: list[Uncovered] = []
+    fill_of = cache(VENUES.fill_of)
     for (exchange, symbol), found in groupby(sorted(gaps, key=lambda gap: gap[:4]), key=lambda gap: gap[:2]):
         of_symbol = [*found]
         source = next(
@@ -153,9 +155,12 @@ def make_plan(gaps: Iterable[Gap], now: datetime) -> Plan:
         if source is None:
             uncovered += [_uncovered(gap, "no request of this exchange is known") for gap in of_symbol]
             continue
-        by_rest, by_archive, left = _divided(source, of_symbol, now)
+        by_rest, by_archive, left = _divided(source, of_symbol, now, fill_of(exchange))
         uncovered += left
-        requests += [*_archive_requests(source, by_archive), *_rest_requests(source, by_rest, now)]
+        if source.archive is not None:
+            requests += _archive_requests(source, source.archive, by_archive)
+        if source.rest is not None:
+            requests += _rest_requests(source, source.rest, by_rest, now)
     return Plan(now, requests, uncovered)
 
 
@@ -163,11 +168,13 @@ def _uncovered(gap: Gap, reason: str) -> Uncovered:
     return Uncovered(gap.exchange, gap.symbol, gap.first, gap.last, gap.last - gap.first + 1, reason)
 
 
-def _divided(source: Source, gaps: Sequence[Gap], now: datetime) -> tuple[list[Gap], list[Gap], list[Uncovered]]:
+def _divided(
+    source: Source, gaps: Sequence[Gap], now: datetime, fill: Fill | None
+) -> tuple[list[Gap], list[Gap], list[Uncovered]]:
     """Decide for each gap whether REST or archives give it."""
     by_rest, by_archive, left = list[Gap](), list[Gap](), list[Uncovered]()
     for gap in gaps:
-        reason = _rest_refusal(source.rest, gap, now)
+        reason = _rest_refusal(source.rest, gap, now, None if fill is None else fill.days)
         days = _days(source.archive, gap)
         is_archived = bool(days) and source.archive is not None and days[-1] < _day(source.archive, now)
         is_large = source.rest is not None and gap.last - gap.first >= PAGES_PER_DAY_MAX * source.rest.limit * len(days)
@@ -180,16 +187,19 @@ def _divided(source: Source, gaps: Sequence[Gap], now: datetime) -> tuple[list[G
             left.append(_uncovered(gap, reason + waits))
     # What an archive that is requested anyway has needs no request of its own.
     requested = {day for gap in by_archive for day in _days(source.archive, gap)}
-    also = [gap for gap in by_rest if (days := _days(source.archive, gap)) and requested.issuperset(days)]
-    return [gap for gap in by_rest if gap not in also], sorted(by_archive + also), left
+    alone = list[Gap]()
+    for gap in by_rest:
+        days = _days(source.archive, gap)
+        (by_archive if days and requested.issuperset(days) else alone).append(gap)
+    return alone, sorted(by_archive, key=lambda gap: gap[:4]), left
 
 
-def _rest_refusal(rest: _Rest | None, gap: Gap, now: datetime) -> str:
+def _rest_refusal(rest: _Rest | None, gap: Gap, now: datetime, days_max: int | None) -> str:
     if rest is None:
         return "the venue has no REST answer for it"
     since = gap.start or gap.end
-    if rest.days_max is not None and since is not None and now - since > timedelta(days=rest.days_max):
-        return f"the venue gives trades of the last {rest.days_max} days only"
+    if days_max is not None and since is not None and now - since > timedelta(days=days_max):
+        return f"the venue gives trades of the last {days_max} days only"
     if (pages := (gap.last - gap.first) // rest.limit + 1) > PAGES_MAX:
         # A number that was named by mistake must not become more requests than memory has room for.
         return f"it would take {pages:,} requests of REST"
@@ -211,11 +221,12 @@ def _days(archive: _Archive | None, gap: Gap) -> list[date]:
     return [first + timedelta(days=idx) for idx in range((last - first).days + 1)]
 
 
-def _archive_requests(source: Source, gaps: Sequence[Gap]) -> Iterator[Request]:
-    archive = source.archive
-    for day in sorted({day for gap in gaps for day in _days(archive, gap)}):
-        assert archive is not None, "a gap of a day is of an archive"
-        covered = [Range(gap.first, gap.last) for gap in gaps if day in _days(archive, gap)]
+def _archive_requests(source: Source, archive: _Archive, gaps: Sequence[Gap]) -> Iterator[Request]:
+    covered: defaultdict[date, list[Range]] = defaultdict(list)
+    for gap in gaps:
+        for day in _days(archive, gap):
+            covered[day].append(Range(gap.first, gap.last))
+    for day, ranges in sorted(covered.items()):
         values = {"day": day.isoformat(), "compact_day": f"{day:%Y%m%d}"}
         yield Request(
             exchange=source.exchange,
@@ -224,35 +235,28 @@ def _archive_requests(source: Source, gaps: Sequence[Gap]) -> Iterator[Request]:
             form=archive.form,
             address=_filled(source, archive.address, gaps[0].symbol, values, is_path=True),
             parameters={},
-            covers=covered,
-            missing=count(covered),
+            covers=ranges,
+            missing=count(ranges),
             requests_per_minute=archive.requests_per_minute,
             has_checksum=archive.has_checksum,
         )
 
 
-def _rest_requests(source: Source, gaps: Sequence[Gap], now: datetime) -> Iterator[Request]:
-    rest = source.rest
-    if rest is None or not gaps:
-        return
+def _rest_requests(source: Source, rest: _Rest, gaps: Sequence[Gap], now: datetime) -> Iterator[Request]:
     is_paged = rest.pages in {"from", "before"}
-    for covered in (
-        _pages([Range(gap.first, gap.last) for gap in gaps], rest.limit) if is_paged else _groups(gaps, rest)
-    ):
-        first, last = covered[0].first, covered[-1].last
-        start = next((gap.start for gap in gaps if gap.first <= first <= gap.last), None)
-        end = next((gap.end for gap in gaps if gap.first <= last <= gap.last), None)
-        values = {"first": str(first), "last": str(last), "before": str(last + 1)}
+    for page in _pages(gaps, rest.limit) if is_paged else _groups(gaps, rest):
+        start, end = page[0].start, page[-1].end
+        values = {"first": str(page[0].first), "last": str(page[-1].last), "before": str(page[-1].last + 1)}
         if rest.pages == "time" and start is not None:
             values |= _times(start, end or now)
-        parameters = {name: _filled(source, text, gaps[0].symbol, values) for name, text in rest.parameters.items()}
+        covered = [Range(gap.first, gap.last) for gap in page]
         yield Request(
             exchange=source.exchange,
-            symbol=gaps[0].symbol,
+            symbol=page[0].symbol,
             kind="rest",
             form=rest.form,
-            address=_filled(source, rest.address, gaps[0].symbol, values, is_path=True),
-            parameters=parameters,
+            address=_filled(source, rest.address, page[0].symbol, values, is_path=True),
+            parameters={name: _filled(source, text, page[0].symbol, values) for name, text in rest.parameters.items()},
             covers=covered,
             missing=count(covered),
             weight=rest.weight,
@@ -262,23 +266,33 @@ def _rest_requests(source: Source, gaps: Sequence[Gap], now: datetime) -> Iterat
         )
 
 
-def _pages(gaps: Sequence[Range], limit: int) -> Iterator[list[Range]]:
-    """Yield the missing numbers of each page: of `limit` numbers from its first missing one."""
-    done = gaps[0].first - 1
-    while left := within(gaps, done + 1, gaps[-1].last):
-        done = left[0].first + limit - 1
-        yield within(left, left[0].first, done)
+def _pages(gaps: Sequence[Gap], limit: int) -> Iterator[list[Gap]]:
+    """Yield the parts of gaps in each page: `limit` numbers from a missing one on, which no page before it has."""
+    page: list[Gap] = []
+    done = gaps[0].first - 1 if gaps else 0
+    for gap in gaps:
+        # Sessions may miss the same numbers: these are requested once.
+        while done < gap.last:
+            first = max(gap.first, done + 1)
+            if page and first >= page[0].first + limit:
+                yield page
+                page = []
+            done = min(gap.last, (page[0].first if page else first) + limit - 1)
+            page.append(gap._replace(first=first, last=done))
+    if page:
+        yield page
 
 
-def _groups(gaps: Sequence[Gap], rest: _Rest) -> Iterator[list[Range]]:
+def _groups(gaps: Sequence[Gap], rest: _Rest) -> Iterator[list[Gap]]:
     """Yield the gaps that begin within a page of the first of them; a longer one takes several pages."""
-    group: list[Range] = []
+    group: list[Gap] = []
     for gap in gaps:
         if group and rest.pages == "time" and gap.first >= group[0].first + rest.limit:
             yield group
             group = []
-        group.append(Range(gap.first, gap.last))
-    yield group
+        group.append(gap)
+    if group:
+        yield group
 
 
 def _times(start: datetime, end: datetime) -> dict[str, str]:

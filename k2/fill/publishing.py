@@ -34,17 +34,13 @@ ANY_PARTITION: Final = -1
 
 
 def messages(file: str, trades: pa.Table) -> Iterator[bytes]:
-    """Yield the canonical message of each trade; values have the digits of the file.
+    """Yield the canonical message of each trade, all with a number or none; values have the digits of the file.
 
     Raises:
         ArchiveError: the job would reject a trade, so that it would become a dead letter.
     """
-    is_numbered = not trades["sequence"].null_count
     decode = VENUES[venue_of(trades)].decode
     for row in trades.to_pylist():
-        if not is_numbered:
-            row["trade_id"] = row["trade_id"] or str(row["sequence"])
-            row["sequence"] = row["first_sequence"] = None
         value = msgspec.json.encode({name: field for name, field in row.items() if field is not None})
         try:
             decode(value)

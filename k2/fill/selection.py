@@ -23,7 +23,7 @@ from k2.query.gaps import missing_ranges
 from k2.query.symbol_topics import topic_partitions
 from k2.query.where_clauses import between, equal
 
-__all__ = ["Ledger", "Pick", "Symbol", "bounds_of", "ids_of", "read_ledger", "select", "without_numbers"]
+__all__ = ["Ledger", "Pick", "Symbol", "ids_of", "numbers_of", "read_ledger", "select", "without_numbers"]
 
 SPAN_MARGIN: Final = timedelta(days=1)
 """Stored trades are compared in the time span of an archive and this long before and after it: times may differ."""
@@ -140,7 +140,7 @@ def _homes(trades: pa.Table, sessions: Sequence[NumberedSession]) -> NDArray[np.
 
     An archive may have the time in milliseconds, and the ledger in microseconds.
     """
-    firsts, lasts = bounds_of(trades)
+    firsts, lasts = _bounds(trades)
     times = trades["timestamp"].to_numpy()
     homes = np.zeros(trades.num_rows, np.int64)
     for idx, one in enumerate(sessions):
@@ -187,11 +187,10 @@ def _pick(
 ) -> Pick:
     absent: list[Range] = []
     if by_number:
-        firsts, lasts = bounds_of(trades)
+        firsts, lasts = _bounds(trades)
         is_missing = overlaps(missing, firsts, lasts) if homes is None else homes > 0
         has_id = np.ones(trades.num_rows, np.bool_)
-        taken = zip(firsts.tolist(), lasts.tolist(), strict=True)
-        absent = without(within(missing, int(firsts.min()), int(lasts.max())), taken)
+        absent = without(within(missing, int(firsts.min()), int(lasts.max())), numbers_of(trades))
     else:
         has_id = ~pc.and_(pc.is_null(trades["trade_id"]), pc.is_null(trades["sequence"])).to_numpy()
         is_missing = has_id
@@ -212,24 +211,32 @@ def _pick(
     )
 
 
-def bounds_of(trades: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def numbers_of(trades: pa.Table) -> list[tuple[int, int]]:
     """Return the first and the last number of each trade; every trade has a number."""
+    firsts, lasts = _bounds(trades)
+    return [*zip(firsts.tolist(), lasts.tolist(), strict=True)]
+
+
+def _bounds(trades: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     lasts = trades["sequence"]
     return pc.coalesce(trades["first_sequence"], lasts).to_numpy(), lasts.to_numpy()
 
 
 def ids_of(trades: pa.Table) -> list[str]:
     """Return the id of each trade: its own, or the text of its number."""
-    ids: list[str] = pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string())).to_pylist()  # type: ignore[assignment]  # each has one
+    ids: list[str] = _ids(trades).to_pylist()  # type: ignore[assignment]  # each has one
     return ids
 
 
 def without_numbers(trades: pa.Table) -> pa.Table:
     """Return trades that are known by their ids alone: the text of its number is the id of one that has no other."""
-    ids = pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string()))
     none = pa.nulls(trades.num_rows, pa.int64())
-    columns: dict[str, Any] = {"trade_id": ids, "sequence": none, "first_sequence": none}
+    columns: dict[str, Any] = {"trade_id": _ids(trades), "sequence": none, "first_sequence": none}
     return pa.table({name: columns.get(name, trades[name]) for name in trades.schema.names}, trades.schema)
+
+
+def _ids(trades: pa.Table) -> "pa.ChunkedArray[Any]":
+    return pc.coalesce(trades["trade_id"], pc.cast(trades["sequence"], pa.string()))
 
 
 def _without_repeats(trades: pa.Table, *, by_number: bool) -> pa.Table:

@@ -10,10 +10,9 @@ from typing import Any, Final
 from k2.model.times import time_of
 from k2.ops.settings import Settings
 from k2.query.candle_files import Candle
-from k2.query.certify import unlimited
 from k2.query.day_facts import DaySelection
 from k2.query.engine import Engine, QueryError
-from k2.query.pool import open_engine, retry_if_files_gone
+from k2.query.pool import open_engine, retry_if_files_gone, unlimited
 from k2.query.tables import check_columns, existing_table
 from k2.query.where_clauses import equal
 

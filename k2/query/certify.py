@@ -24,17 +24,15 @@ from k2.query.certified_rows import RowDifference, leaves, register_day, roots, 
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine, QueryError
 from k2.query.pinned_pool import PinnedPool
-from k2.query.pool import Pool, retry_if_files_gone
+from k2.query.pool import Pool, retry_if_files_gone, unlimited
 from k2.query.tables import existing_table
 from k2.storage.table_properties import REMOVED_ROWS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["IssuedCertificate", "certify", "describe_rows", "unlimited"]
+__all__ = ["IssuedCertificate", "certify", "describe_rows"]
 
-SECONDS_MAX: Final = 24 * 3600.0
-"""A day of ten thousand symbols takes longer than a user's query may."""
 RANGES_NAMED_MAX: Final = 20
 """Ranges of numbers that a change names."""
 
@@ -126,11 +124,6 @@ def _check_not_removed(table: Table, day: date) -> None:
     before = REMOVED_ROWS.read(table.metadata.properties).before
     if before is not None and day < before:
         raise QueryError(f"the rows of {day} were removed by k2 maintain retain; certify days from {before} on")
-
-
-def unlimited(settings: Settings) -> Settings:
-    """Return settings without a user's time limit."""
-    return settings.model_copy(update={"query_timeout_seconds": SECONDS_MAX})
 
 
 def _issue_all(

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from k2.ops.settings import Settings
 from k2.query.engine import RecordBatchStream
-from k2.query.pool import EnginePool, Pool
+from k2.query.pool import EnginePool, open_engine
 from k2.query.tables import check_columns, existing_table
 
 __all__ = ["doubled"]
@@ -49,13 +49,9 @@ def doubled(settings: Settings, *, pool: EnginePool | None = None) -> Iterator[R
         TableError: the table was not created by the job.
         QueryTimeoutError, QueryMemoryError, QueryBusyError: a configured limit was exceeded.
     """
-    if pool is None:
-        with Pool(settings, connections=1) as own, doubled(settings, pool=own) as rows:
-            yield rows
-        return
     table = existing_table(settings, "trades", pool)
     check_columns(table, _COLUMNS)
-    with pool.engine() as engine:
+    with open_engine(settings, pool) as engine:
         engine.register("trades", table)
         with engine.rows(_COPIES) as copies:
             schema = _schema(copies)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -59,14 +60,11 @@ def with_deadlines(
     The venue is that of the topic in `K2_TOPICS`, or else a built-in one of the exchange.
     """
     venues = dict(settings.topics)
-    known: dict[tuple[str, str | None], Fill | None] = {}
-    fills: list[Fill | None] = []
-    for gap, topic in zip(found, topics, strict=True):
-        venue = venues.get(topic) if topic is not None else None
-        key = (gap.exchange, venue)
-        if key not in known:
-            known[key] = _fill_of(*key)
-        fills.append(known[key] if gap.is_open else None)
+    fill_of = cache(VENUES.fill_of)
+    fills = [
+        fill_of(gap.exchange, None if topic is None else venues.get(topic)) if gap.is_open else None
+        for gap, topic in zip(found, topics, strict=True)
+    ]
     sessions = {_key(gap) for gap, fill in zip(found, fills, strict=True) if fill is not None and fill.trades}
     newest = {} if trades is None or not sessions else _newest(settings, trades, sessions, pool)
     rows: list[Gap] = []
@@ -85,15 +83,6 @@ def earliest_deadlines(found: Sequence[Gap], now: datetime | None = None) -> Map
         if until is not None and until > now and (gap.exchange not in earliest or until < earliest[gap.exchange]):
             earliest[gap.exchange] = until
     return dict(sorted(earliest.items()))
-
-
-def _fill_of(exchange: str, venue: str | None) -> Fill | None:
-    if venue is not None and venue in VENUES and (table := VENUES.table_of(venue)) is not None and table.fill:
-        return table.fill
-    # The tables of an exchange have its name, or begin with it.
-    names = [name for name in VENUES.tables if name == exchange or name.startswith(f"{exchange}-")]
-    tables = (VENUES.table_of(name) for name in names)
-    return next((one.fill for one in tables if one is not None and one.exchange == exchange and one.fill), None)
 
 
 def _newest(

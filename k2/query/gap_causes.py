@@ -25,7 +25,7 @@ from k2.query.engine import Engine
 from k2.query.fill_deadlines import earliest_deadlines, with_deadlines
 from k2.query.gaps import Gap
 from k2.query.offset_bounds import table_of
-from k2.query.pool import EnginePool, Pool, open_engine, retry_if_files_gone
+from k2.query.pool import EnginePool, open_pool, retry_if_files_gone
 from k2.query.tables import existing_table, find_job_table
 from k2.query.where_clauses import between, equal
 from k2.sequencing.gap_causes import JUMP_US, AbandonedOffsets, LostMessages, Opening, explain
@@ -54,22 +54,20 @@ def explained(settings: Settings, found: Sequence[Gap], *, pool: EnginePool | No
     """
     if not found:
         return []
-    if pool is None:
-        with Pool(settings, connections=1) as own:
-            return explained(settings, found, pool=own)
-    trades = find_job_table(settings, "trades", pool)
-    openings, messages = _read_ledger(settings, pool)
-    places = _places(found, openings)
-    offsets: list[AbandonedOffsets] = []
-    if trades is not None:
-        largest = nlargest(LOOKUPS_MAX, places, key=lambda idx: found[idx].missing)
-        wanted = sorted({places[idx] for idx in largest})
-        offsets = _abandoned_offsets(settings, trades, pool)
-        with open_engine(settings, pool) as engine:
-            _look_up(engine, trades, openings, wanted, offsets)
-    explanations = explain(openings, messages, offsets)
-    rows = [_explained(gap, openings, explanations, places.get(idx)) for idx, gap in enumerate(found)]
-    return with_deadlines(settings, rows, _topics(rows, openings, places), trades, pool)
+    with open_pool(settings, pool) as lent:
+        trades = find_job_table(settings, "trades", lent)
+        openings, messages = _read_ledger(settings, lent)
+        places = _places(found, openings)
+        offsets: list[AbandonedOffsets] = []
+        if trades is not None:
+            largest = nlargest(LOOKUPS_MAX, places, key=lambda idx: found[idx].missing)
+            wanted = sorted({places[idx] for idx in largest})
+            offsets = _abandoned_offsets(settings, trades, lent)
+            with lent.engine() as engine:
+                _look_up(engine, trades, openings, wanted, offsets)
+        explanations = explain(openings, messages, offsets)
+        rows = [_explained(gap, openings, explanations, places.get(idx)) for idx, gap in enumerate(found)]
+        return with_deadlines(settings, rows, _topics(rows, openings, places), trades, lent)
 
 
 @retry_if_files_gone
@@ -82,24 +80,22 @@ def gap_deadlines(
     """
     if not found:
         return {}
-    if pool is None:
-        with Pool(settings, connections=1) as own:
-            return gap_deadlines(settings, found, pool=own)
-    trades = find_job_table(settings, "trades", pool)
-    openings, _ = _read_ledger(settings, pool)
-    places = _places(found, openings)
-    rows = [
-        replace(gap, timestamp=time_of(openings[places[idx]].at)) if idx in places else gap
-        for idx, gap in enumerate(found)
-    ]
-    known = earliest_deadlines(with_deadlines(settings, rows, _topics(rows, openings, places), trades, pool))
+    with open_pool(settings, pool) as lent:
+        trades = find_job_table(settings, "trades", lent)
+        openings, _ = _read_ledger(settings, lent)
+        places = _places(found, openings)
+        rows = [
+            replace(gap, timestamp=time_of(openings[places[idx]].at)) if idx in places else gap
+            for idx, gap in enumerate(found)
+        ]
+        known = earliest_deadlines(with_deadlines(settings, rows, _topics(rows, openings, places), trades, lent))
     return {exchange: known.get(exchange) for exchange in sorted({gap.exchange for gap in found})}
 
 
-def _read_ledger(settings: Settings, pool: EnginePool | None) -> tuple[list[Opening], list[LostMessages]]:
+def _read_ledger(settings: Settings, pool: EnginePool) -> tuple[list[Opening], list[LostMessages]]:
     """Return all gaps that were ever opened, ascending by symbol, session and number, and all lost messages."""
     ledger = existing_table(settings, "sequence_events", pool)
-    with open_engine(settings, pool) as engine:
+    with pool.engine() as engine:
         engine.register("sequence_events", ledger)
         openings = [Opening(**row) for row in engine.query(_OPENINGS)]
         return openings, [LostMessages(**row) for row in engine.query(_LOST)]
@@ -211,7 +207,7 @@ def _near(openings: Sequence[Opening], wanted: Iterable[int], earlier_us: int, l
     )
 
 
-def _abandoned_offsets(settings: Settings, trades: Table, pool: EnginePool | None) -> list[AbandonedOffsets]:
+def _abandoned_offsets(settings: Settings, trades: Table, pool: EnginePool) -> list[AbandonedOffsets]:
     """Return the offsets that the job's commits abandoned."""
     with open_commits(settings, trades, pool) as engine:
         remarks = engine.query(COMMITS + _REMARKS, commit_parameters(trades))

@@ -32,7 +32,9 @@ __all__ = [
     "Pool",
     "QueryBusyError",
     "open_engine",
+    "open_pool",
     "retry_if_files_gone",
+    "unlimited",
 ]
 
 JOB_TABLES: Final = ("trades", "sequence_events", "commits", "corrections")
@@ -46,6 +48,8 @@ _DAMAGED_FILE: Final = re.compile(
     r"No magic bytes found|too small to be a Parquet file|Failed to read file|string encoding found in Parquet file"
 )
 """Messages of DuckDB for a Parquet file that was cut or changed, found by cutting and changing one."""
+SECONDS_MAX: Final = 24 * 3600.0
+"""A day of ten thousand symbols takes longer than a user's query may."""
 Item = TypeVar("Item")
 Parameters = ParamSpec("Parameters")
 Report = TypeVar("Report")
@@ -292,12 +296,23 @@ def open_engine(settings: Settings, pool: EnginePool | None = None) -> Iterator[
         SettingsError: the memory limit is not valid for DuckDB.
         QueryBusyError, QueryMemoryError, QueryError, UnreachableError: as `Pool.engine`.
     """
-    if pool is not None:
-        with pool.engine() as engine:
-            yield engine
-        return
-    with Pool(settings, connections=1) as own, own.engine() as engine:
+    with open_pool(settings, pool) as lent, lent.engine() as engine:
         yield engine
+
+
+@contextmanager
+def open_pool(settings: Settings, pool: EnginePool | None = None) -> Iterator[EnginePool]:
+    """Lend `pool`, or one with a single connection that exists for the block only; raises as `Pool`."""
+    if pool is not None:
+        yield pool
+        return
+    with Pool(settings, connections=1) as own:
+        yield own
+
+
+def unlimited(settings: Settings) -> Settings:
+    """Return settings without a user's time limit, for what compares whole days of trades."""
+    return settings.model_copy(update={"query_timeout_seconds": SECONDS_MAX})
 
 
 def retry_if_files_gone(report: Callable[Parameters, Report]) -> Callable[Parameters, Report]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from k2.certificates.condition import condition, reasons
+from k2.certificates.condition import COUNTS, condition, reasons
 from k2.certificates.folder import CertificateFolder, StoredCertificate
 from k2.ops.settings import Settings
 from k2.query.day_facts import DaySelection, day_facts
@@ -17,20 +17,6 @@ from k2.query.tables import existing_table
 __all__ = ["QUALITY_SCHEMA", "quality"]
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_COUNTS: Final = (
-    "trades",
-    "stored",
-    "expected",
-    "missing",
-    "accepted",
-    "not_numbered",
-    "conflicts",
-    "dead_letters",
-    "unnamed_dead_letters",
-    "connection_gaps",
-    "sessions_started",
-    "corrections",
-)
 _TYPES: Final[Mapping[str, pa.DataType]] = {
     "exchange": pa.string(),
     "symbol": pa.string(),
@@ -42,7 +28,7 @@ _TYPES: Final[Mapping[str, pa.DataType]] = {
     "certified_at": _TIME,
     "root": pa.string(),
     "amended_root": pa.string(),
-    **dict.fromkeys(_COUNTS, pa.int64()),
+    **dict.fromkeys(COUNTS, pa.int64()),
     # More numbers may be missing than 64 bits count.
     **dict.fromkeys(("expected", "missing"), pa.decimal128(38, 0)),
 }
@@ -81,7 +67,7 @@ def quality(settings: Settings) -> pa.Table:
                 "reasons": reasons(facts, is_over=is_over),
                 "last_modified": facts.last_modified,
                 **(_certified(of_day[-1], str(table.metadata.table_uuid)) if of_day else {}),
-                **{name: getattr(facts, name) for name in _COUNTS},
+                **{name: getattr(facts, name) for name in COUNTS},
             }
         )
     return pa.Table.from_pylist(rows, schema=QUALITY_SCHEMA)

@@ -20,12 +20,12 @@ from k2.certificates.signing import has_valid_signature
 from k2.model.errors import SettingsError
 from k2.ops.settings import Settings
 from k2.query.certified_rows import RowDifference, digests, leaves, register_day, roots, row_differences
-from k2.query.certify import describe_rows, unlimited
+from k2.query.certify import describe_rows
 from k2.query.day_facts import DaySelection, day_facts
 from k2.query.engine import Engine
 from k2.query.parameters import AsOf
 from k2.query.pinned_pool import PinnedPool
-from k2.query.pool import EnginePool, Pool, retry_if_files_gone
+from k2.query.pool import EnginePool, Pool, retry_if_files_gone, unlimited
 from k2.query.snapshots import NO_SNAPSHOT, snapshot_as_of
 from k2.query.tables import existing_table
 from k2.storage.table_properties import REMOVED_ROWS

@@ -1,56 +1,33 @@
 """What the tables have of connections, for a start."""
 
-import threading
 from collections.abc import Iterable, Mapping
 
 from pyiceberg.table import Table
 
-from k2.iceberg.table_progress import progress_of
 from k2.model.connections import ConnectionKey, Seen
-from k2.model.state_source import Positions, Ranges
+from k2.model.state_source import Ranges
 from k2.ops.settings import Settings
 from k2.query.connection_gaps import missing_of_connections
-from k2.query.pool import open_engine
-from k2.storage.catalog import find_table
+from k2.query.engine import Engine
+from k2.restore.writer_states import WriterStates
+from k2.sequencing.connection_states import ConnectionStates
 from k2.storage.table_properties import CONNECTIONS
 
 __all__ = ["TableConnectionSource"]
 
 
-class TableConnectionSource:
-    """The connections in the table as it was when the process started; safe to use from several worker threads."""
+class TableConnectionSource(WriterStates[ConnectionStates, ConnectionKey]):
+    """The connections in the table as it was when the process started."""
 
     def __init__(self, settings: Settings, trades: Table) -> None:
         """Read the properties of `trades` now, before the job commits anything."""
-        self._settings = settings
-        self._lock = threading.Lock()
-        progress, properties = progress_of(trades), trades.metadata.properties
-        writers = range(settings.writers)
-        self._states = [CONNECTIONS.read(properties, str(writer)) for writer in writers]
-        self._committed: list[Positions] = [
-            {one: entry.offset for one, entry in progress.of(str(writer)).items()} for writer in writers
-        ]
-        self._missing: Mapping[ConnectionKey, Ranges] | None = None
+        super().__init__(settings, trades, CONNECTIONS, _missing)
 
     def seen(self, group: int) -> Iterable[Seen]:
         """Return the connections of a group as of its committed offsets."""
-        return self._states[group % self._settings.writers].seen(group, self.committed(group))
+        return self.state(group).seen(group, self.committed(group))
 
-    def committed(self, group: int) -> Positions:
-        """Return the committed offset of each topic partition for a group."""
-        return self._committed[group % self._settings.writers]
 
-    def missing(self) -> Mapping[ConnectionKey, Ranges]:
-        """Return the numbers that the ledger has as missing; call this after the ledger is rolled back."""
-        with self._lock:
-            if self._missing is None:
-                self._missing = self._read_missing()
-            return self._missing
-
-    def _read_missing(self) -> Mapping[ConnectionKey, Ranges]:
-        table = find_table(self._settings, "sequence_events")
-        if table is None:
-            return {}
-        with open_engine(self._settings) as engine:
-            engine.register("sequence_events", table)
-            return missing_of_connections(engine)
+def _missing(engine: Engine, ledger: Table) -> Mapping[ConnectionKey, Ranges]:
+    engine.register("sequence_events", ledger)
+    return missing_of_connections(engine)

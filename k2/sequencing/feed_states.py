@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from k2.model.documents import read_document
@@ -44,10 +45,12 @@ class _Range(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Event(msgspec.Struct, frozen=True, array_like=True):
+    """A `SequenceEvent` without its last field, which says whether the ledger lacks it."""
+
     exchange: str
     symbol: str
     session: int
-    event: str
+    event: EventKind
     first_sequence: int
     last_sequence: int
     timestamp: int
@@ -102,7 +105,7 @@ class FeedStates:
         for one in _ranges(document):
             self._stored.setdefault(group_of(one.key.exchange, one.key.symbol), []).append(one)
         self._groups: dict[int, GroupFeeds] = {}
-        self._recent = [[_event(one) for one in commit] for commit in document.events]
+        self._recent = [[SequenceEvent(*astuple(one)) for one in commit] for commit in document.events]
         self._new: list[SequenceEvent] = []
         self._days = {(one.exchange, one.day, one.topic): FeedSum(one.first, _lags(one)) for one in document.days}
 
@@ -182,7 +185,7 @@ class FeedStates:
                 )
                 for one in ranges
             ],
-            [[_written(one) for one in commit] for commit in self._recent],
+            [[_Event(*one[:-1]) for one in commit] for commit in self._recent],
             [
                 _Day(*key, one.first, _sparse(one.lags))
                 for key, one in sorted(self._days.items(), key=lambda one: one[0])
@@ -223,36 +226,6 @@ def _ranges_of(feeds: GroupFeeds) -> Iterator[FeedRange]:
 
 def _of_topic(topic: str, positions: Positions) -> Positions:
     return {one: offset for one, offset in positions.items() if one.topic == topic}
-
-
-def _written(one: SequenceEvent) -> _Event:
-    return _Event(
-        one.exchange,
-        one.symbol,
-        one.session,
-        one.event.value,
-        one.first_sequence,
-        one.last_sequence,
-        one.timestamp,
-        one.topic,
-        one.partition,
-        one.offset,
-    )
-
-
-def _event(one: _Event) -> SequenceEvent:
-    return SequenceEvent(
-        one.exchange,
-        one.symbol,
-        one.session,
-        EventKind(one.event),
-        one.first_sequence,
-        one.last_sequence,
-        one.timestamp,
-        one.topic,
-        one.partition,
-        one.offset,
-    )
 
 
 def _sparse(lags: NDArray[np.int64]) -> list[int]:

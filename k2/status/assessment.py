@@ -191,7 +191,8 @@ def _find_doubtful_numbers(evidence: Evidence) -> Iterator[Finding]:
             f"{format_count(missing.numbers, 'sequence number')} of {format_count(missing.symbols, 'symbol')} "
             f"{'is' if missing.numbers == 1 else 'are'} missing in {format_count(missing.ranges, 'range')}, {when}; "
             f"the largest is {missing.largest}",
-            "k2 gaps lists the ranges; a late trade fills its gap, and dead letters may be among the missing trades",
+            "k2 gaps lists the ranges; late trades fill them, and dead letters may be among the missing trades; "
+            "k2 gaps --export plans the requests of what the venues still have, and k2 backfill publishes it",
         )
     if evidence.conflicts:
         yield Finding.of(

@@ -23,7 +23,7 @@ from k2.query.connection_gaps import ConnectionLoss, connection_gaps, losses
 from k2.query.gaps import gaps, missing_of_span
 from k2.query.history import history
 from k2.query.partition_progress import PartitionState, partition_states
-from k2.query.pool import EnginePool, Pool, retry_if_files_gone
+from k2.query.pool import EnginePool, open_pool, retry_if_files_gone
 from k2.query.recent_trades import SymbolActivity, read_activity
 from k2.query.tables import NoTableError, existing_table, find_job_table
 from k2.status.activity import INTERVAL, PERIOD, RecentActivity, recent_activity
@@ -192,10 +192,8 @@ class StatusReader:
 
     def _read(self, pool: EnginePool | None) -> Status:
         try:
-            if pool is not None:
-                return self._assess(self._gather(pool))
-            with Pool(self._settings, connections=1) as own:
-                return self._assess(self._gather(own))
+            with open_pool(self._settings, pool) as lent:
+                return self._assess(self._gather(lent))
         except NoTableError as error:
             finding = Finding.of(Cause.NOTHING_STORED, str(error), "start the job")
         except K2Error as error:

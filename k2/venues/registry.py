@@ -14,6 +14,7 @@ from k2.venues.venue import Venue
 if TYPE_CHECKING:
     from k2.venues.table import VenueTable
     from k2.venues.table_files import TableFile
+    from k2.venues.table_fill import Fill
 
 __all__ = ["VenueRegistry"]
 
@@ -65,6 +66,17 @@ class VenueRegistry(MutableMapping[str, Venue]):
         from k2.venues.table_files import read_table  # noqa: PLC0415  names need no table
 
         return read_table(self._tables[name], self._tables.get).table
+
+    def fill_of(self, exchange: str, venue: str | None = None) -> "Fill | None":
+        """Return how long the trades of an exchange can be had; None if no table says it.
+
+        The table of `venue` says it, or else a built-in one of the exchange: it has its name, or begins with it.
+        """
+        if venue is not None and (table := self.table_of(venue)) is not None and table.fill:
+            return table.fill
+        names = [name for name in self._tables if name == exchange or name.startswith(f"{exchange}-")]
+        tables = (self.table_of(name) for name in names)
+        return next((one.fill for one in tables if one is not None and one.exchange == exchange and one.fill), None)
 
     def user_digest(self, name: str) -> str | None:
         """Return what identifies the content of a user's table; None if the venue is not the user's."""

@@ -13,7 +13,7 @@ from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings
 from tests.fill.archive_files import binance_day, recorded
 from tests.fill.venue_server import VenueServer, serving
-from tests.query.tables import append, event, made
+from tests.query.tables import append, event, made, numbered
 
 K2 = Callable[..., Result]
 DOCS = Path(__file__).parents[2] / "docs" / "backfill.md"
@@ -80,6 +80,16 @@ def test_what_is_missing_as_requests(day: Path, k2: K2) -> None:
     assert script[1].startswith("curl -fsS")
     refused = k2("gaps", "--export", "--filled")
     assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+def test_numbers_in_several_archives_are_counted_once(settings: Settings, k2: K2) -> None:
+    """A gap over midnight is requested from both days."""
+    rows = [numbered(number, hours, exchange="okx") for number, hours in ((1, 1), (6, 25))]
+    append(made(settings, TableName.TRADES), rows)
+    append(made(settings, TableName.SEQUENCE_EVENTS), [event("gap_opened", 2, 5, session=1, exchange="okx")])
+    result = k2("gaps", "--export")
+    assert [request["missing"] for request in json.loads(result.stdout)["requests"]] == [4, 4]
+    assert "4 missing in 2 requests\n" in result.stderr
 
 
 def test_a_gap_that_no_request_gives_is_named(day: Path, settings: Settings, k2: K2) -> None:

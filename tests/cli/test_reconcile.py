@@ -16,13 +16,6 @@ from tests.model.dead_letters import dead_letter
 from tests.query.tables import append, made, progress, set_progress, trade, write_letters
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return settings with a folder of their own, as the environment configures it."""
-    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path / "data"))
-    return Settings(data_dir=tmp_path / "data")
-
-
 def k2(*arguments: str) -> Result:
     """Run `k2`."""
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})

@@ -58,6 +58,8 @@ def test_a_status_is_one_screen(settings: Settings, k2: K2) -> None:
     assert (result.exit_code, lines[0]) == (1, "MISSING")
     assert "  missing: 2 sequence numbers of 1 symbol are missing in 1 range" in result.stdout
     assert "    -> k2 gaps lists the ranges" in result.stdout
+    (step,) = [line for line in lines if line.startswith("    -> k2 gaps")]
+    assert ("k2 gaps --export" in step, "k2 backfill" in step) == (True, True)
     (yesterday,) = [line for line in lines if line.startswith("yesterday")]
     assert yesterday.endswith("may not be read to its end; no sequence number of it is missing")
 

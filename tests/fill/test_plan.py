@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from k2.cli.gap_export import curl_lines
 from k2.fill.plan import Gap, Plan, make_plan, sources
 from k2.fill.ranges import Range, merged
+from k2.venues import VENUES
 
 DOCS = Path(__file__).parents[2] / "docs" / "backfill.md"
 NOW = datetime(2026, 11, 30, 15, tzinfo=UTC)
@@ -72,6 +74,24 @@ def test_gaps_of_one_page_are_one_request() -> None:
     assert second.url.endswith("after=1025&limit=1000")
 
 
+def test_numbers_that_several_sessions_miss_are_requested_once() -> None:
+    """By number, a venue has one trade."""
+    gaps = [Gap("coinbase", "A-B", *one, YESTERDAY, LATER) for one in ((1, 2_500), (2, 3), (2_400, 2_600))]
+    covers = [one for request in plan(gaps).requests for one in request.covers]
+    assert covers == [Range(1, 1_000), Range(1_001, 2_000), Range(2_001, 2_500), Range(2_501, 2_600)]
+    alike = [Gap("binance", "X", 1, 100_000, start, YESTERDAY) for start in (YESTERDAY, None)]
+    assert [request.kind for request in plan(alike).requests] == ["archive"]
+
+
+@pytest.mark.parametrize("exchange", ["binance", "kraken"])
+def test_many_gaps_are_planned_at_once(exchange: str) -> None:
+    """In time that grows with their number: 20,000 gaps of a symbol in less than 10 seconds."""
+    gaps = [Gap(exchange, "X", at, at + 2, YESTERDAY, LATER) for at in range(1, 100_000_000, 5_000)]
+    started = time.perf_counter()
+    assert len(plan(gaps).requests) == len(gaps)
+    assert time.perf_counter() - started < 10
+
+
 def test_large_or_old_gaps_come_from_archives() -> None:
     """Of whole days that are over; small gaps of these days come with them."""
     large = Gap("binance", "X", 1, 100_000, YESTERDAY - timedelta(days=1), YESTERDAY)
@@ -109,6 +129,26 @@ def test_what_no_request_gives_is_said(gap: Gap, reason: str) -> None:
     made = plan([gap])
     assert not made.requests
     assert reason in made.uncovered[0].reason
+
+
+def test_the_table_of_a_venue_says_how_old_trades_may_be(tmp_path: Path) -> None:
+    """Also that of a user, in the place of a built-in one."""
+    file = tmp_path / "gate.toml"
+    file.write_text('name = "gate"\nextends = "gate"\nreplaces = true\n[fill]\ndays = 7\n', encoding="utf-8")
+    old = Gap("gate", "X", 1, 2, NOW - timedelta(days=8), LATER)
+    assert len(plan([old]).requests) == 1
+    VENUES.use_tables(str(file))
+    try:
+        (left,) = plan([old]).uncovered
+    finally:
+        VENUES.use_tables("")
+    assert left.reason == "the venue gives trades of the last 7 days only"
+
+
+def test_coin_margined_futures_are_as_old_as_those_of_their_exchange() -> None:
+    """Then an archive has them."""
+    gap = Gap("binance-futures", "BTCUSD_PERP", 1, 2, NOW - timedelta(days=91), NOW - timedelta(days=91))
+    assert [request.kind for request in plan([gap]).requests] == ["archive"]
 
 
 EXCHANGES = st.sampled_from([source.exchange for source in sources()])

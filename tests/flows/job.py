@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 
 from k2.iceberg.table_progress import read_progress
 from k2.model.dead_letter import DeadLetter
+from k2.ops.failpoints import VARIABLE
 from k2.ops.settings import Settings, read_settings
 from k2.query.dead_letters import open_dead_letters
 from k2.storage.catalog import find_table
@@ -85,12 +86,11 @@ class Job:
             store = self.recovery if not process else self.folder / f"recovery-of-{process}"
             store.mkdir(parents=True, exist_ok=True)
             command += ["-r", str(store), "-b", "0"]
-        environment = self.clean_environment
         with nullcontext(subprocess.PIPE) if self.log is None else self.log.open("a", encoding="utf-8") as output:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**environment, **self.variables},
+                env={**self.clean_environment, **self.variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -120,6 +120,18 @@ class Job:
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=SECONDS_MAX)
+
+    def k2(self, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command with the job's settings, and `--json`; it is killed at a failpoint if one is named."""
+        return subprocess.run(
+            [sys.executable, "-m", "k2.cli", *arguments, "--json"],
+            cwd=ROOT,
+            env={**self.clean_environment, **self.variables, VARIABLE: failpoint},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
 
     def committed(self) -> int:
         """Return how many trades the table's progress counts as received."""

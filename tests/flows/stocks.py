@@ -4,18 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from bytewax.testing import cluster_main
-
-from flows.job_io import JobIO
-from flows.trades import trades_flow
-from k2.iceberg.sink import LedgerSink, TradesSink
-from k2.iceberg.table_progress import read_progress
 from k2.model.batch import MessageBatch
 from k2.ops.settings import Settings, read_settings
 from k2.query.market import open_market
 from k2.query.reconcile import Reconciliation, reconcile
-from k2.restore.tables import TableStateSource
-from tests.flows.job_io import MemorySource, message_batch
+from tests.flows.crash import run_to_end
+from tests.flows.job_io import message_batch
 
 ENVIRONMENT: Final = {"K2_TOPICS": "stocks=alpaca"}
 TIME: Final = "2026-11-27T15:51:44.208Z"
@@ -61,16 +55,10 @@ def batch_of(messages: list[list[dict[str, Any]]], first_offset: int = 0, partit
 
 def run(settings: Settings, *batches: MessageBatch) -> None:
     """Run the flow from the tables' progress, without a recovery store, until all is committed."""
-    progress = read_progress(settings)
-    trades = TradesSink(settings, progress)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
     source: dict[str, list[MessageBatch]] = {}
     for batch in batches:
         source.setdefault(f"{batch.topic}:{batch.partition}", []).append(batch)
-    ends = JobIO(MemorySource({**source}), trades, events, TableStateSource(settings))
-    cluster_main(trades_flow(ends, settings), [], 0)  # type: ignore[no-untyped-call]
+    run_to_end(settings, source)
 
 
 def rows_of(settings: Settings, sql: str) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
 """A day with holes is filled from the venue's archive, through kills of the command and of the job."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +13,7 @@ from k2.model.progress import TopicPartition
 from k2.query.reconcile import reconcile
 from tests.brokers import Broker
 from tests.fill.archive_files import binance_day, checksum, recorded
-from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.job import Job, wait_until
 from tests.flows.market import publish as publish_messages
 from tests.query.tables import missing_now
 
@@ -24,9 +22,7 @@ KEY: Final = b"binance|BTCUSDT"
 
 
 def _backfill(job: Job, *arguments: str, failpoint: str = "") -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "k2.cli", "backfill", *arguments, "--json"]
-    environment = {"PATH": "", **job.variables, **({"K2_TEST_FAILPOINT": failpoint} if failpoint else {})}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    done = job.k2("backfill", *arguments, failpoint=failpoint)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -1,8 +1,6 @@
 """Gaps in the numbers of connections through the real flow into real tables: reported once, wherever it crashes."""
 
-import gc
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,12 @@ from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.model.batch import MessageBatch
 from k2.model.progress import TopicPartition
-from k2.ops.failpoints import Name, arm
+from k2.ops.failpoints import Name
 from k2.ops.metrics import CONNECTION_GAPS
 from k2.ops.settings import Settings, read_settings
 from k2.query.connection_gaps import connection_gaps
 from k2.query.gaps import gaps
-from k2.restore.connections import TableConnectionSource
-from k2.restore.tables import TableStateSource
+from tests.flows.crash import BATCH, Crash, run_to_crash, run_to_end
 from tests.flows.job_io import FIRST_KAFKA_TIME, MemorySource, message_batch
 from tests.query.tables import made
 
@@ -52,24 +49,6 @@ def log(partition: int) -> list[bytes]:
     return [line_of(*one) for idx, one in enumerate(every) if one not in LOST and idx * 7 % 3 % 2 == partition]
 
 
-class StoppedError(Exception):
-    """A crash."""
-
-
-class Crash:
-    """Ends the job at the n-th passing of a failpoint."""
-
-    def __init__(self, name: Name, passing: int) -> None:
-        self._name, self._left = name, passing
-
-    def __call__(self, name: Name) -> None:
-        """Count a passing."""
-        if name == self._name:
-            self._left -= 1
-            if not self._left:
-                raise StoppedError
-
-
 def batches(settings: Settings, ends: dict[int, int], size: int = 5) -> dict[str, Sequence[MessageBatch]]:
     """Return what the partitions have from the offset that all writers have committed, up to some ends."""
     found, progress = {}, read_progress(settings)
@@ -89,26 +68,9 @@ def batches(settings: Settings, ends: dict[int, int], size: int = 5) -> dict[str
     return found
 
 
-def land(settings: Settings, ends: dict[int, int], crash: Crash | None = None, workers: int = 1) -> None:
-    """Run the flow from the tables' progress, without a recovery store."""
-    progress = read_progress(settings)
-    trades = TradesSink(settings, progress)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
-    ends_of_job = JobIO(
-        MemorySource(batches(settings, ends)),
-        trades,
-        events,
-        TableStateSource(settings),
-        connections=TableConnectionSource(settings, trades.committer.table),
-    )
-    arm(crash)
-    try:
-        flow = trades_flow(ends_of_job, settings)
-        cluster_main(flow, [], 0, epoch_interval=timedelta(0), worker_count_per_proc=workers)
-    finally:
-        arm(None)
+def land(settings: Settings, ends: dict[int, int], workers: int = 1) -> None:
+    """Run the flow to its end, an epoch for each batch."""
+    run_to_end(settings, batches(settings, ends), workers, BATCH)
 
 
 def missing(settings: Settings) -> list[tuple[str, int, int]]:
@@ -164,12 +126,7 @@ def test_a_crash_changes_nothing(tmp_path: Path, name: Name, passing: int) -> No
     """Between any two commits, of either table and of any writer."""
     settings = read_settings({"K2_WRITERS": "2"}, data_dir=tmp_path)
     land(settings, {0: 9, 1: 14})
-    try:
-        land(settings, ALL, Crash(name, passing))
-    except BaseException as error:  # noqa: BLE001  Bytewax raises what it likes
-        assert "StoppedError" in f"{type(error)} {error} {error.__cause__!r}"  # noqa: PT017
-        del error
-    gc.collect()
+    run_to_crash(settings, batches(settings, ALL), Crash(name, passing))
     land(settings, ALL)
     assert missing(settings) == EXPECTED
     gaps_of = [one for one in events_of(settings) if one[0] == "connection_gap"]

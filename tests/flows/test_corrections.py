@@ -8,13 +8,14 @@ import pytest
 
 from k2.iceberg.table_progress import read_progress
 from k2.model.progress import TopicPartition
-from k2.ops.failpoints import Name, arm
+from k2.ops.failpoints import Name
 from k2.ops.settings import Settings
 from k2.query.audit import audit
 from k2.query.corrections import corrections
 from k2.query.history import history
 from k2.query.reconcile import reconcile
 from k2.storage.catalog import find_table
+from tests.flows.crash import Crash, crashing
 from tests.flows.stocks import MIXED, batch_of, cancelled, reconciled, rows_of, run, settings_of, traded
 
 
@@ -65,31 +66,16 @@ def test_a_correction_may_come_before_its_trade(tmp_path: Path) -> None:
     assert [row["trade_id"] for row in rows_of(settings, "SELECT trade_id FROM corrected_trades")] == ["2026-11-27:D:2"]
 
 
-class KilledError(Exception):
-    """Ends a run at a failpoint."""
-
-
 @pytest.mark.parametrize("point", ["commit.staged", "corrections.pending", "corrections.committed", "trades.snapshot"])
 @pytest.mark.parametrize("writers", ["1", "2"])
 def test_a_crash_between_the_commits_loses_and_doubles_nothing(tmp_path: Path, point: Name, writers: str) -> None:
     """A start adds what a crash left pending, before it reads anything; until then reports read it from `trades`."""
     settings = settings_of(tmp_path, K2_WRITERS=writers)
     messages = [*MIXED, [traded(1, S="MSFT"), cancelled(1, S="MSFT"), cancelled(1, S="GOOG"), cancelled(1, S="IBM")]]
-    hits = 0
-
-    def act(name: Name) -> None:
-        nonlocal hits
-        hits += name == point
-        if name == point and hits == 1:
-            raise KilledError
-
-    arm(act)
-    try:
-        with pytest.raises(BaseException):  # noqa: B017, PT011  Bytewax wraps it, or panics
-            run(settings, batch_of(messages))
-    finally:
-        arm(None)
-    assert hits, f"{point} was not reached"
+    crash = Crash(point)
+    with pytest.raises(BaseException), crashing(crash):  # noqa: B017, PT011  Bytewax wraps it, or panics
+        run(settings, batch_of(messages))
+    assert crash.is_reached, f"{point} was not reached"
     assert all(one.holds for one in reconcile(settings))
     reached = read_progress(settings).next_offset(TopicPartition("stocks", 0), settings_writers(settings)) or 0
     run(settings, batch_of(messages[reached:], reached))

@@ -1,10 +1,7 @@
 """Dead letters of a venue's table that lacked a kind of message: once it is mended, `k2 dlq replay` is all to do."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +12,7 @@ import pytest
 from k2.query.dead_letters import count_dead_letters, count_with_replays, open_dead_letters
 from k2.query.replays import ReplayCounts
 from tests.brokers import Broker
-from tests.flows.job import ROOT, Job
+from tests.flows.job import Job
 from tests.flows.market import FIRST_TIME, assert_reconciled, publish
 from tests.query.tables import missing_now
 
@@ -64,16 +61,7 @@ def _feed() -> list[tuple[bytes, bytes]]:
 
 def _replay(job: Job, *arguments: str, kill_at: str = "") -> dict[str, Any]:
     """Run `k2 dlq replay`, and return what it prints; at a failpoint it is killed, and prints nothing."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "k2.cli", "dlq", "replay", "--json", *arguments],
-        cwd=ROOT,
-        env={**environment, **job.variables, "K2_TEST_FAILPOINT": kill_at},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = job.k2("dlq", "replay", *arguments, failpoint=kill_at)
     assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr
     found: dict[str, Any] = {} if kill_at else json.loads(done.stdout)
     return found

@@ -1,27 +1,20 @@
 """Two feeds through the real flow into real tables: what each lost is known exactly, wherever the job crashes."""
 
-import gc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
 import pytest
-from bytewax.testing import cluster_main
 
-from flows.job_io import JobIO
-from flows.trades import trades_flow
-from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.model.batch import MessageBatch
 from k2.model.progress import TopicPartition
-from k2.model.symbols import Symbols
-from k2.ops.failpoints import Name, arm
+from k2.ops.failpoints import Name
 from k2.ops.metrics import FEED_FIRST, FEED_LAG, FEED_LOST
 from k2.ops.settings import Settings, read_settings
 from k2.query.engine import Engine
@@ -31,13 +24,11 @@ from k2.query.gaps import gaps
 from k2.query.parameters import QueryParameters
 from k2.query.pool import open_engine
 from k2.query.reconcile import reconcile
-from k2.restore.feeds import TableFeedSource
-from k2.restore.tables import TableStateSource
 from tests.brokers import Broker
+from tests.flows.crash import BATCH, Crash, run_to_crash, run_to_end
 from tests.flows.job import Job
-from tests.flows.job_io import MemorySource, message_batch
+from tests.flows.job_io import message_batch
 from tests.flows.market import publish
-from tests.flows.test_connection_gaps import Crash
 from tests.query.tables import made
 
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
@@ -93,27 +84,9 @@ def _times(batch: MessageBatch) -> Any:
     ]
 
 
-def land(settings: Settings, ends: Mapping[str, int], crash: Crash | None = None, workers: int = 1) -> None:
-    """Run the flow from the tables' progress, without a recovery store."""
-    progress, symbols = read_progress(settings), Symbols()
-    trades = TradesSink(settings, progress, symbols=symbols)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
-    job_io = JobIO(
-        MemorySource(batches(settings, ends)),
-        trades,
-        events,
-        TableStateSource(settings, symbols=symbols),
-        symbols,
-        feeds=TableFeedSource(settings, trades.committer.table),
-    )
-    arm(crash)
-    try:
-        flow = trades_flow(job_io, settings)
-        cluster_main(flow, [], 0, epoch_interval=timedelta(0), worker_count_per_proc=workers)
-    finally:
-        arm(None)
+def land(settings: Settings, ends: Mapping[str, int], workers: int = 1) -> None:
+    """Run the flow to its end, an epoch for each batch."""
+    run_to_end(settings, batches(settings, ends), workers, BATCH)
 
 
 def missing(settings: Settings) -> dict[str, set[tuple[str, int]]]:
@@ -205,12 +178,7 @@ def test_a_crash_changes_nothing(tmp_path: Path, name: Name, passing: int) -> No
     """Between any two commits, of either table and of any writer."""
     settings = read_settings(ENVIRONMENT, data_dir=tmp_path)
     land(settings, {"ta": 25, "tb": 33})
-    try:
-        land(settings, ALL, Crash(name, passing))
-    except BaseException as error:  # noqa: BLE001  Bytewax raises what it likes
-        assert "StoppedError" in f"{type(error)} {error} {error.__cause__!r}"  # noqa: PT017
-        del error
-    gc.collect()
+    run_to_crash(settings, batches(settings, ALL), Crash(name, passing))
     land(settings, ALL)
     check(settings)
     assert parts_of(settings) == PARTS

@@ -5,19 +5,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from bytewax.testing import cluster_main
 
-from flows.job_io import JobIO
-from flows.trades import trades_flow
-from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.ops.metrics import OUT_OF_ORDER
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import by_day
 from k2.query.gaps import gaps
-from k2.restore.tables import TableStateSource
-from tests.flows.job_io import MemorySource, message_batch
+from tests.flows.crash import run_to_end
+from tests.flows.job_io import message_batch
 from tests.query.tables import made
 
 FIRST_TIME: Final = 1_700_006_400_000_000
@@ -35,13 +31,7 @@ def line_of(number: int, **changes: Any) -> bytes:
 def land(settings: Settings, venue: str, lines: list[bytes], first_offset: int) -> None:
     """Run the flow from the tables' progress, without a recovery store, until all is committed."""
     batch = message_batch([(None, line) for line in lines], first_offset, venue=venue)
-    progress = read_progress(settings)
-    trades = TradesSink(settings, progress)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
-    ends = JobIO(MemorySource({"trades:0": [batch]}), trades, events, TableStateSource(settings))
-    cluster_main(trades_flow(ends, settings), [], 0)
+    run_to_end(settings, {"trades:0": [batch]})
 
 
 def rows_of(settings: Settings) -> list[dict[str, Any]]:

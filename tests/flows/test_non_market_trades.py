@@ -4,17 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bytewax.testing import cluster_main
 
-from flows.job_io import JobIO
-from flows.trades import trades_flow
-from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName
 from k2.ops.settings import Settings, read_settings
 from k2.query.gaps import gaps
-from k2.restore.tables import TableStateSource
-from tests.flows.job_io import MemorySource, message_batch
+from tests.flows.crash import run_to_end
+from tests.flows.job_io import message_batch
 from tests.query.tables import made
 from tests.venues.test_recorded_venues import message
 
@@ -30,14 +26,7 @@ def line_of(number: int) -> bytes:
 def land(settings: Settings, numbers: list[int], first_offset: int) -> None:
     """Run the flow from the tables' progress, without a recovery store, until all is committed."""
     batch = message_batch([(None, line_of(number)) for number in numbers], first_offset, venue="binance-futures")
-    progress = read_progress(settings)
-    trades = TradesSink(settings, progress)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
-    source = MemorySource({"trades:0": [batch]})
-    ends = JobIO(source, trades, events, TableStateSource(settings))
-    cluster_main(trades_flow(ends, settings), [], 0)
+    run_to_end(settings, {"trades:0": [batch]})
 
 
 @pytest.mark.parametrize("cut", [3, 4, 5, 8, 9])

@@ -1,9 +1,6 @@
 """`k2 status` with a real job and broker: each disaster is said with its cause, and a sound job is complete."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from k2.status.findings import Cause, Verdict
 from k2.status.reader import Status, StatusReader
 from tests.brokers import Broker
 from tests.flows.feed import SYMBOLS, Feed, now_us
-from tests.flows.job import ROOT, Job, wait_until
+from tests.flows.job import Job, wait_until
 from tests.flows.rescale import running
 
 pytestmark = pytest.mark.slow
@@ -194,7 +191,5 @@ def test_half_of_the_symbols_fall_silent(broker: Broker, tmp_path: Path) -> None
 
 
 def _command(job: Job) -> tuple[int, Any]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("K2_")} | job.variables
-    command = [sys.executable, "-m", "k2.cli", "status", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
+    done = job.k2("status")
     return done.returncode, json.loads(done.stdout)

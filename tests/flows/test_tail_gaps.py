@@ -1,33 +1,27 @@
 """Gaps above the newest trade, through the real flow into real tables: known after every crash, and filled later."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import pytest
-from bytewax.testing import cluster_main
 
-from flows.job_io import JobIO
-from flows.trades import trades_flow
-from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.model.batch import MessageBatch
 from k2.model.origin import MessageMarks
 from k2.model.progress import TopicPartition
-from k2.ops.failpoints import Name, arm
+from k2.ops.failpoints import Name
 from k2.ops.settings import Settings, read_settings
 from k2.query.completeness import by_day
 from k2.query.gap_causes import explained
 from k2.query.gaps import gaps
 from k2.query.reconcile import reconcile
 from k2.query.symbol_topics import topic_partition_of
-from k2.restore.tables import TableStateSource
 from k2.venues import VENUES
-from tests.flows.job_io import FIRST_KAFKA_TIME, MemorySource, message_batch
+from tests.flows.crash import BATCH, Crash, run_to_crash, run_to_end
+from tests.flows.job_io import FIRST_KAFKA_TIME, message_batch
 
 START: Final = 1_723_161_255_000_000
 Line = tuple[str, int, bool]
@@ -75,37 +69,9 @@ def value_of(symbol: str, number: int, is_head: bool) -> bytes:  # noqa: FBT001 
     return msgspec.json.encode(name | ({"type": "head"} if is_head else trade))
 
 
-class StoppedError(Exception):
-    """A crash."""
-
-
-class Crash:
-    """Ends the job at the n-th passing of a failpoint."""
-
-    def __init__(self, name: Name, passing: int) -> None:
-        self._name, self._left = name, passing
-
-    def __call__(self, name: Name) -> None:
-        """Count a passing."""
-        if name == self._name:
-            self._left -= 1
-            if not self._left:
-                raise StoppedError
-
-
-def land(settings: Settings, size: int, crash: Crash | None = None) -> None:
-    """Run the flow from the tables' progress, without a recovery store, an epoch for each batch."""
-    progress = read_progress(settings)
-    trades = TradesSink(settings, progress)
-    trades.open()
-    events = LedgerSink(settings, progress, fence=trades)
-    events.open()
-    ends_of_job = JobIO(MemorySource(batches(settings, size)), trades, events, TableStateSource(settings))
-    arm(crash)
-    try:
-        cluster_main(trades_flow(ends_of_job, settings), [], 0, epoch_interval=timedelta(0))
-    finally:
-        arm(None)
+def land(settings: Settings, size: int) -> None:
+    """Run the flow to its end, an epoch for each batch."""
+    run_to_end(settings, batches(settings, size), epoch_interval=BATCH)
 
 
 CRASHES: Final[tuple[tuple[Name, int], ...]] = tuple(
@@ -120,9 +86,7 @@ def test_numbers_that_were_named_are_missing_until_they_come(tmp_path: Path, cra
     """Named at once or by a person; before and after a crash between the commits of trades and events."""
     settings = read_settings({}, data_dir=tmp_path)
     if crash is not None:
-        # Bytewax wraps the crash. If there are fewer passings, all has landed.
-        with suppress(Exception):
-            land(settings, 2, Crash(*crash))
+        run_to_crash(settings, batches(settings, 2), Crash(*crash))
     land(settings, 3)
     found = gaps(settings)
     assert {(gap.symbol, gap.first_sequence, gap.last_sequence) for gap in found} == MISSING

@@ -8,7 +8,6 @@ day is certified. With `--kills`, the job and each command are killed at their f
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -23,7 +22,7 @@ from confluent_kafka import Producer
 
 from k2.ops.failpoints import VARIABLE
 from tests.brokers import Broker, own_broker
-from tests.flows.job import ROOT, SECONDS_MAX, Job
+from tests.flows.job import Job
 
 __all__ = ["FEEDS", "KILLS", "NO_KILLS", "SimulatedDay", "mend"]
 
@@ -170,26 +169,15 @@ class _Steps:
         `reads_between`: whether the job reads what a killed command has published before the command runs again.
         """
         for failpoint in self.kills.get(step, ()):
-            killed = self._k2(arguments, {VARIABLE: failpoint})
+            killed = self.job.k2(*arguments, failpoint=failpoint)
             assert killed.returncode == -SIGKILL, (arguments, failpoint, killed.stdout, killed.stderr)
             if reads_between:
                 self.job.run()
-        done = self._k2(arguments, {})
+        done = self.job.k2(*arguments)
         if done.returncode == 1 and repeated is not None and repeated in done.stderr and self.kills.get(step):
             return None
         assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout)
-
-    def _k2(self, arguments: tuple[str, ...], more: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "k2.cli", *arguments, "--json"],
-            cwd=ROOT,
-            env={**self.job.clean_environment, **self.job.variables, **more},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_MAX,
-            check=False,
-        )
 
 
 def mend(broker: Broker, folder: Path, day: SimulatedDay, kills: dict[str, tuple[str, ...]]) -> dict[str, Any]:

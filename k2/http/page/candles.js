@@ -1,6 +1,6 @@
 // Candles and volumes of one symbol. The chart draws in floats; the text above it has all digits.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, decimal, label, minute, plural, second } from "./format.js";
 import { CandlestickSeries, HistogramSeries, createChart } from "./vendor/lightweight-charts.js";
 
@@ -143,8 +143,8 @@ function fillTable() {
         "tr",
         {},
         el("th", { scope: "row", text: timeOf(time * 1_000) }),
-        ...["open", "high", "low", "close", "volume"].map((field) => el("td", { class: "number", text: decimal(row[field]) })),
-        el("td", { class: "number", text: count(row.trades) }),
+        ...["open", "high", "low", "close", "volume"].map((field) => number(decimal(row[field]))),
+        number(count(row.trades)),
       ),
     ),
   );

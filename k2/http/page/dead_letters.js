@@ -1,6 +1,6 @@
 // Dead letters by reason and error, and on request the newest of one error. What they contain is shown as text only.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, excerpt, minute, moment, name, plural, total } from "./format.js";
 
 export const LETTERS_MAX = 20;
@@ -60,7 +60,7 @@ function row(kind, head, messages, all, words) {
     "tr",
     { class: kind },
     head,
-    el("td", { class: "number", text: count(messages) }),
+    number(count(messages)),
     el("td", { class: "share" }, el("meter", { max: all, value: messages, "aria-label": `share of ${words}` })),
   );
 }

@@ -12,6 +12,9 @@ export function el(tag, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
+// A cell with a number, or with a text that stands in its place.
+export const number = (text, { class: more = "", ...attributes } = {}) => el("td", { class: `number ${more}`.trim(), text, ...attributes });
+
 // Sets an element's text only if it differs, so that screen readers do not repeat it.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

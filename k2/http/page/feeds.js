@@ -1,6 +1,6 @@
 // What each of several feeds brought and lost; without feeds the panel is not shown.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, name, plural, total } from "./format.js";
 
 const panel = $("#feeds");
@@ -21,10 +21,10 @@ function line(row) {
     "tr",
     {},
     el("th", { scope: "row" }, el("bdi", { text: `${name(row.exchange)} ${name(row.feed)}` }), el("small", { text: ` ${row.day}` })),
-    el("td", { class: "number", text: count(row.brought) }),
-    el("td", { class: "number", text: count(row.lost_alone) }),
-    el("td", { class: "number", text: count(row.lost_by_all) }),
-    el("td", { class: "number", text: `${count(row.first)} of ${count(row.compared)}` }),
-    el("td", { class: "number", text: `${milliseconds(row.lag_p50_seconds)}, ${milliseconds(row.lag_p99_seconds)}` }),
+    number(count(row.brought)),
+    number(count(row.lost_alone)),
+    number(count(row.lost_by_all)),
+    number(`${count(row.first)} of ${count(row.compared)}`),
+    number(`${milliseconds(row.lag_p50_seconds)}, ${milliseconds(row.lag_p99_seconds)}`),
   );
 }

@@ -1,6 +1,6 @@
 // Open gaps, largest first.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, day, duration, label, minute, plural, total } from "./format.js";
 
 export const GAPS_MAX = 500;
@@ -33,10 +33,10 @@ function line(row) {
     "tr",
     {},
     el("th", { scope: "row" }, el("bdi", { text: label(row) })),
-    el("td", { class: "number", text: count(row.missing) }),
-    el("td", { class: "number", text: first === last ? `${first}` : `${first} – ${last}` }),
+    number(count(row.missing)),
+    number(first === last ? `${first}` : `${first} – ${last}`),
     el("td", { class: "number when" }, minute(row.opened_at), el("small", { text: ` ${duration(row.open_seconds)}` })),
     el("td", { text: row.cause ?? "", title: row.incident ?? "" }),
-    el("td", { class: "number", text: deadline(row), title: row.fillable_until === null ? "" : `${minute(row.fillable_until)} UTC` }),
+    number(deadline(row), { title: row.fillable_until === null ? "" : `${minute(row.fillable_until)} UTC` }),
   );
 }

@@ -1,7 +1,7 @@
 // Completeness of each symbol by hour: a grid with keyboard navigation, whose cells show the missing share as a number
 // and as a colour.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { doubtOf, doubtful } from "./doubts.js";
 import { count, label, minute, name, percent, plural, total } from "./format.js";
 
@@ -109,9 +109,9 @@ function body(line, start) {
     "tr",
     {},
     el("th", { scope: "row" }, el("bdi", { text: name(line.row.symbol) }), " ", el("small", { text: name(line.row.exchange) }), ...mark(doubt)),
-    el("td", { class: "number", text: line.expected === null ? "–" : count(line.missing) }),
+    number(line.expected === null ? "–" : count(line.missing)),
     ...cells,
-    el("td", { class: "number", text: line.expected === null ? "not numbered" : percent(line.expected - line.missing, line.expected) }),
+    number(line.expected === null ? "not numbered" : percent(line.expected - line.missing, line.expected)),
   );
 }
 

@@ -1,7 +1,7 @@
 // History of the job in intervals of 15 minutes: its rate, rejections, gaps and pauses, each as a small bar chart that
 // is also described in words, and all of it as a table.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, duration, minute, plural, rounded, total } from "./format.js";
 
 export const INTERVAL = "15m";
@@ -131,7 +131,7 @@ function fillTable() {
         count(row.missing_filled),
         count(row.starts),
       ];
-      return el("tr", {}, el("th", { scope: "row", text: minute(row.start) }), ...texts.map((text) => el("td", { class: "number", text })));
+      return el("tr", {}, el("th", { scope: "row", text: minute(row.start) }), ...texts.map((text) => number(text)));
     }),
   );
 }

@@ -1,6 +1,6 @@
 // Progress, lag and freshness of each partition; the stalest first if there are many.
 
-import { $, el, say } from "./dom.js";
+import { $, el, number, say } from "./dom.js";
 import { count, duration, moment, name, plural } from "./format.js";
 import { statusOf } from "./status.js";
 
@@ -22,7 +22,6 @@ export function showPartitions(rows) {
 const byAge = (one, other) => (other.age_seconds ?? Infinity) - (one.age_seconds ?? Infinity);
 
 function line(row) {
-  const number = (text, more = "") => el("td", { class: `number ${more}`, text });
   const status = statusOf(row);
   return el(
     "tr",
@@ -30,11 +29,11 @@ function line(row) {
     el("th", { scope: "row" }, el("bdi", { text: `${name(row.topic)}:${row.partition}` })),
     number(count(row.offset)),
     number(known(status?.end_offset)),
-    number(status?.verdict === "stopped" ? `${known(status.unread)} stopped` : known(status?.unread), "unread"),
+    number(status?.verdict === "stopped" ? `${known(status.unread)} stopped` : known(status?.unread), { class: "unread" }),
     number(rate(row)),
-    number(row.kafka_timestamp === null ? "–" : moment(row.kafka_timestamp), "when"),
+    number(row.kafka_timestamp === null ? "–" : moment(row.kafka_timestamp), { class: "when" }),
     number(row.age_seconds === null ? "–" : duration(row.age_seconds)),
-    number(row.committed_at === null ? "earlier" : moment(row.committed_at), "when"),
+    number(row.committed_at === null ? "earlier" : moment(row.committed_at), { class: "when" }),
   );
 }
 
