@@ -78,7 +78,10 @@ def main() -> None:
     mixture = mixture_of(chosen)
     with own_broker() as broker:
         contest = Contest(broker, mixture, chosen.partitions)
-        processes = {"bare": bare, "job": partial(job, workers=chosen.workers)}
+        processes: dict[str, Callable[[Broker, str], Measured]] = {
+            "bare": bare,
+            "job": partial(job, workers=chosen.workers),
+        }
         costs = contest.costs(processes, chosen.runs)
         print(f"broker: {broker.name}; {chosen.partitions} partitions, {chosen.workers} workers, {chosen.runs} runs")
     faults = ", ".join(f"{getattr(mixture, share):.2%} {share}" for share in SHARES)
