@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2.iceberg.arrow_columns import FileRows, Sources, split_by_file
+from k2.iceberg.arrow_columns import FileRows, Sources, SymbolOrder, split_by_file
 from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_columns
 from k2.model.batch import TradeSlice
 from k2.model.decimals import from_words
@@ -31,6 +31,7 @@ class ColumnBuffer:
         """Create an empty buffer, with the registry `symbols` or one of its own."""
         self._schema = schema
         self._symbols = Symbols() if symbols is None else symbols
+        self._symbol_order = SymbolOrder(self._symbols)
         self._flush_rows = flush_rows
         self._columns = empty_columns(min(_FIRST_ROWS, flush_rows))
         self._text: NDArray[np.uint8] = np.empty(16 * _FIRST_ROWS, dtype=np.uint8)
@@ -76,7 +77,7 @@ class ColumnBuffer:
         if self._count:
             columns = map_columns(self._columns, lambda column: column[: self._count])
             names = Sources(list(self._topic_partitions), list(self._origins))
-            yield from split_by_file(columns, self._text, names, self._schema, self._symbols)
+            yield from split_by_file(columns, self._text, names, self._schema, self._symbol_order)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions.clear()
