@@ -216,7 +216,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         # Bytewax panics if it recovers the state of a partition that is not listed.
         self._unconfigured = [topic_partition for topic_partition in gone if topic_partition in in_store]
         self.topic_ids = topic_ids(settings)
-        self.client = KafkaClient(settings, health=self._health)
+        self.client = KafkaClient(settings, health=self._health, partition_count=len(self._partitions))
         lows = self.client.low_watermarks(self._partitions)
         highs = self.client.high_watermarks(self._partitions)
         self._watermarks = {
