@@ -172,7 +172,7 @@ def consumer_config(settings: Settings, partition_count: int = 1, **extra: Any) 
 
 
 def _read_ahead(partition_count: int) -> dict[str, int]:
-    """Return the limits of a partition's queue, which librdkafka applies to each: by default 64 MB, 100,000 messages."""
+    """Return the limits of the queue of one partition: by default each has 64 MB and 100,000 messages."""
     kilobytes = max(QUEUE_KILOBYTES_MIN, min(QUEUE_KILOBYTES_MAX, READ_AHEAD_KILOBYTES // partition_count))
     messages = max(QUEUE_MESSAGES_MIN, min(QUEUE_MESSAGES_MAX, READ_AHEAD_MESSAGES // partition_count))
     return {
