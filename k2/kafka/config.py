@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 ANSWER_SECONDS_MAX: Final = 10.0
-READ_AHEAD_KILOBYTES: Final = 16_384
+READ_AHEAD_KILOBYTES: Final = 8_192
 """Messages that all partitions together have in their queues: values and keys, which take 2.6 times as much in
 librdkafka if a message has 200 bytes."""
 QUEUE_KILOBYTES_MIN: Final = 512
 QUEUE_KILOBYTES_MAX: Final = 4_096
 """A poll takes 20,000 messages, so more would only wait."""
-READ_AHEAD_MESSAGES: Final = 100_000
+READ_AHEAD_MESSAGES: Final = 50_000
 """Messages in all queues: librdkafka allocates 320 bytes for each, however short it is."""
 QUEUE_MESSAGES_MIN: Final = 2_000
 QUEUE_MESSAGES_MAX: Final = 25_000
@@ -146,7 +146,7 @@ def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:
     return {**rest, "bootstrap.servers": servers}
 
 
-def consumer_config(settings: Settings, partition_count: int = 1, **extra: Any) -> dict[str, Any]:
+def consumer_config(settings: Settings, partition_count: int = 1, /, **extra: Any) -> dict[str, Any]:
     """Return the configuration of a consumer; `extra` (properties or callbacks) overrides the file.
 
     What is read ahead takes the same memory however many partitions the consumer reads, `partition_count`.

@@ -157,7 +157,7 @@ def test_a_broker_that_is_absent_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("partitions", "kilobytes", "messages"), [(1, 4_096, 25_000), (4, 4_096, 25_000), (16, 1_024, 6_250)]
+    ("partitions", "kilobytes", "messages"), [(1, 4_096, 25_000), (4, 2_048, 12_500), (16, 512, 3_125)]
 )
 def test_partitions_share_what_is_read_ahead(tmp_path: Path, partitions: int, kilobytes: int, messages: int) -> None:
     """Librdkafka limits the queue of each partition, so the limits fall with their number; a fetch is a part of it."""
