@@ -134,6 +134,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
             "corrupt_batch", error=str(error), effect="the job stops when all messages before it are committed"
         )
         self._corrupt, self._epochs_to_close = error, EPOCHS_TO_COMMIT
+        self._idle_wait.leave(self._reader)
 
     def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
         if len(batch) < FULL_POLL_MESSAGES:
@@ -163,7 +164,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     def close(self) -> None:
         """Stop reading."""
         self._health.finished(str(self._topic_partition))
-        self._idle_wait.leave(self._reader)
+        if self._corrupt is None:
+            self._idle_wait.leave(self._reader)
         self._reader.close()
 
 
