@@ -321,8 +321,10 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
         try:
             entries = _decode_message(venue, batch, message_idx)
         except RejectedError as error:
+            _forget_frames(error)
             result.rejected.append((message_idx, error))
         except SkippedError as error:
+            _forget_frames(error)
             result.skipped.append((message_idx, error))
         except K2Error:
             # A part outside, such as a schema registry, does not answer: that is no fault of the message.
@@ -334,6 +336,11 @@ def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int
         else:
             result.add(message_idx, entries)
     return result
+
+
+def _forget_frames(error: Exception) -> None:
+    """Remove tracebacks: their frames and the error hold each other, and the batch, until a full garbage collection."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> Sequence[Trade | Correction]:
