@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.mixture import Mixture, topic_of
+from benchmarks.mixture import FAULTS, Mixture, topic_of
 from benchmarks.process import Measured, measured
 from tests.brokers import Broker, own_broker
 
 __all__ = ["Contest", "Cost", "bare", "job", "mixture_of", "mixture_options"]
 
 RUNS: Final = 5
-SHARES: Final = ("malformed", "duplicates", "gaps", "conflicts")
 EPOCH_SECONDS: Final = 5
 
 
@@ -38,10 +37,11 @@ class Cost(NamedTuple):
 class Contest:
     """Topics of one mixture, and processes that read them in turn."""
 
-    def __init__(self, broker: Broker, mixture: Mixture, partitions: int = 4) -> None:
+    def __init__(self, broker: Broker, mixture: Mixture, partitions: int = 4, topic: str | None = None) -> None:
+        """Publish the mixture, unless there is a `topic` with its messages."""
         self._broker = broker
         self._messages = mixture.messages
-        self._topic = topic_of(broker, mixture, partitions)
+        self._topic = topic_of(broker, mixture, partitions) if topic is None else topic
         self._empty = broker.topic(partitions=partitions)
 
     def costs(self, processes: Mapping[str, Callable[[Broker, str], Measured]], runs: int) -> dict[str, Cost]:
@@ -84,7 +84,7 @@ def main() -> None:
         }
         costs = contest.costs(processes, chosen.runs)
         print(f"broker: {broker.name}; {chosen.partitions} partitions, {chosen.workers} workers, {chosen.runs} runs")
-    faults = ", ".join(f"{getattr(mixture, share):.2%} {share}" for share in SHARES)
+    faults = ", ".join(f"{getattr(mixture, fault):.2%} {fault}" for fault in FAULTS if getattr(mixture, fault))
     print(f"{mixture.messages:,} messages of {mixture.value_bytes} bytes, {mixture.symbols:,} symbols; {faults}")
     for name, what in (("bare", "bare consume() loop"), ("job", "whole job")):
         cost = costs[name]
@@ -100,13 +100,14 @@ def mixture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=standard.messages)
     parser.add_argument("--symbols", type=int, default=standard.symbols)
     parser.add_argument("--value-bytes", type=int, default=standard.value_bytes)
-    for share in SHARES:
-        parser.add_argument(f"--{share}", type=float, default=getattr(standard, share), metavar="SHARE")
+    for fault in FAULTS:
+        name = f"--{fault.replace('_', '-')}"
+        parser.add_argument(name, type=float, default=getattr(standard, fault), metavar="SHARE")
 
 
 def mixture_of(chosen: argparse.Namespace) -> Mixture:
     """Return the mixture that the options name."""
-    return Mixture(**{name: getattr(chosen, name) for name in ("messages", "symbols", "value_bytes", *SHARES)})
+    return Mixture(**{name: getattr(chosen, name) for name in ("messages", "symbols", "value_bytes", *FAULTS)})
 
 
 def bare(broker: Broker, topic: str) -> Measured:
