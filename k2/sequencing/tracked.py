@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.model.state_source import AnnouncedNumber, NumberDoubt, SessionKey
 from k2.sequencing.placement import Event
 from k2.sequencing.session import Doubt
+from k2.sequencing.tracker_kernel import EVENT_KINDS, FILLED, OPENED
 
-__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_events", "first_new", "with_first"]
+__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_new", "missing_change", "with_first"]
 
 
 class OpenGaps(NamedTuple):
@@ -23,6 +24,9 @@ class OpenGaps(NamedTuple):
 
     ranges: int
     numbers: int
+
+
+_NO_GAPS: Final = OpenGaps(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,46 @@ class Findings:
     ) -> None:
         """Add the events that one row caused, at its venue time unless another time is given."""
         self.events.extend(_ledger_events(trade_slice, slice_idx, events, at))
+
+    def add_compiled(self, trade_slice: TradeSlice, found: NDArray[np.int64]) -> dict[str, OpenGaps]:
+        """Add the events that the compiled loop found, int64[n, EVENT_COLUMNS]; return the change of gaps by exchange.
+
+        Each trade that filled missing numbers arrived after one with a higher number.
+        """
+        changes: dict[str, OpenGaps] = {}
+        if not len(found):
+            return changes
+        batch, source = trade_slice.batch, trade_slice.batch.source
+        rows, columns = trade_slice.rows[found[:, 0]], batch.columns
+        for name, session, (_, kind, first, last, more), timestamp, offset in zip(
+            map(columns.names.name, columns.symbols[rows].tolist()),
+            trade_slice.sessions[found[:, 0]].tolist(),
+            found.tolist(),
+            columns.timestamps[rows].tolist(),
+            batch.offsets_of(rows).tolist(),
+            strict=True,
+        ):
+            exchange, symbol = name
+            self.events.append(
+                SequenceEvent(
+                    exchange,
+                    symbol,
+                    session,
+                    EVENT_KINDS[kind],
+                    first,
+                    last,
+                    timestamp,
+                    source.topic,
+                    source.partition,
+                    offset,
+                )
+            )
+            if kind in {OPENED, FILLED}:
+                ranges, numbers = changes.get(exchange, _NO_GAPS)
+                count = last - first + 1
+                changes[exchange] = OpenGaps(ranges + more, numbers + (count if kind == OPENED else -count))
+                self.out_of_order[exchange] += kind == FILLED
+        return changes
 
     def add_out_of_order(self, trade_slice: TradeSlice, slice_idx: int) -> None:
         """Count a stored row that arrived after a trade of its symbol with a higher number."""
@@ -107,12 +151,10 @@ def with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlic
     return replace(trade_slice, batch=batch)
 
 
-def first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
-    """Yield the events of symbols whose first trades are at the indices `started` of a slice."""
-    for slice_idx in started.tolist():
-        row = trade_slice.rows[slice_idx]
-        first, last = trade_slice.batch.columns.first_sequences[row], trade_slice.batch.columns.sequences[row]
-        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
+def missing_change(events: Iterable[Event]) -> int:
+    """Return how many more numbers are missing after some events of one symbol."""
+    signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1}
+    return sum(signs.get(kind, 0) * (last - first + 1) for kind, _, first, last in events)
 
 
 def _name(trade_slice: TradeSlice, slice_idx: int) -> tuple[str, str]:

@@ -28,14 +28,25 @@ from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupCloc
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
 from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
 from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.placement import Placement
+from k2.sequencing.placement import Event, Placement
+from k2.sequencing.recent_ranges import (
+    COUNT,
+    FIRST_RANGE,
+    GAPS,
+    KEPT,
+    OLD_LATEST,
+    OLD_LOWEST,
+    RANGES_SEEDED,
+    no_ranges,
+)
 from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
 from k2.sequencing.symbol_slots import SymbolSlots
-from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_events, first_new, with_first
+from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_new, missing_change, with_first
 from k2.sequencing.tracker_kernel import (
     CHECKED,
     COLUMNS,
+    EVENT_COLUMNS,
     HIGHEST,
     OLD_HIGHEST,
     SESSION,
@@ -63,9 +74,10 @@ ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 class GroupTracker:
     """The numberings of one key group's symbols, regardless of the partitions of their trades.
 
-    Each symbol has a slot of a few integers. It suffices for rows that continue or copy the topmost range of the newest
-    session, which are handled in a compiled loop. A symbol with a gap, a second session or a doubt also has a
-    `SymbolSequence`, which decides all other rows; it is brought up to date from the slot before each use. Verdicts,
+    Each symbol has a slot of a few integers, and the highest ranges of its newest session. They suffice for rows that
+    continue that session, copy its trades, open a gap or fill one of the highest, which are handled in a compiled loop.
+    A symbol with a gap below those, a second session or a doubt also has a `SymbolSequence`, which decides all other
+    rows; it is brought up to date from the slot and the ranges before each use. Verdicts,
     sessions and events are those of `SymbolSequence` row by row, regardless of how the rows are split into slices.
 
     Contents of the last two windows are kept as fingerprints. Contents stored before the process started are read with
@@ -96,6 +108,9 @@ class GroupTracker:
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
         self._heads, self._partitions = no_heads(_CAPACITY), TradePartitions()
+        self._ranges = no_ranges(_CAPACITY)
+        self._open_gaps: dict[str, OpenGaps] = {}
+        """By exchange, also those without gaps."""
         if state is not None:
             self._restore(state)
 
@@ -148,6 +163,7 @@ class GroupTracker:
         for slot, sequence in changed.items():
             if sequence.sessions:
                 self._update_slot(slot, sequence)
+        self._recount_gaps()
 
     def _cached_sequence(self, sequences: dict[int, SymbolSequence], slot: int) -> SymbolSequence:
         """Return a slot's `SymbolSequence` from `sequences`; create and add it if absent."""
@@ -183,7 +199,7 @@ class GroupTracker:
         else:
             columns = heads_only(columns, trade_slice.rows[trade_slice.verdicts == HEAD])
         trade_slice = replace(trade_slice, verdicts=trade_slice.verdicts.copy(), sessions=trade_slice.sessions.copy())
-        started = np.empty(len(trade_slice), dtype=np.int32)
+        events = np.empty((len(trade_slice), EVENT_COLUMNS), dtype=np.int64)
         findings = Findings()
         while True:
             slice_idx, count = follow(
@@ -195,12 +211,14 @@ class GroupTracker:
                 self._slots,
                 self._heads,
                 HEAD_GRACE_US if source.is_live else 0,
+                self._ranges,
                 self._fingerprints.pages,
                 trade_slice.verdicts,
                 trade_slice.sessions,
-                started,
+                events,
             )
-            findings.events.extend(first_events(trade_slice, started[:count]))
+            for exchange, more in findings.add_compiled(trade_slice, events[:count]).items():
+                self._add_gaps(exchange, more)
             if slice_idx == len(trade_slice):
                 return findings.tracked(trade_slice)
             if trade_slice.verdicts[slice_idx] == HEAD:
@@ -222,6 +240,7 @@ class GroupTracker:
         sequence = self._sequence(slot)
         if events := sequence.announce(overdue):
             self._update_slot(slot, sequence)
+            self._note_gaps(slot, sequence, events)
             findings.add_events(trade_slice, slice_idx, events, since)
             findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
             findings.add_newest_missing(trade_slice, slice_idx, events)
@@ -236,7 +255,8 @@ class GroupTracker:
         pages = pages_of(first, number)
         self._make_room(pages)
         sequence = self._sequence(slot)
-        if self._lookup.lacks(slot, sequence, number):
+        # The contents of earlier sessions are in memory if the row before was of the same page.
+        if self._lookup.lacks(slot, sequence, number, is_checked=self._slots[slot, CHECKED] == number >> PAGE_BITS):
             symbols = self._symbols_from(trade_slice, columns, slice_idx)
             self._make_room(self._lookup.plan(symbols))
             self._lookup.read(self._clock.floor, self._clock.reached)
@@ -262,6 +282,7 @@ class GroupTracker:
         if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
         self._update_slot(slot, sequence, number >> PAGE_BITS)
+        self._note_gaps(slot, sequence, placement.events)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)
@@ -287,15 +308,20 @@ class GroupTracker:
         self._fingerprints.make_room(pages, self._clock.floor, slots[:, SESSION].copy(), slots[:, HIGHEST].copy())
 
     def _sequence(self, slot: int) -> SymbolSequence:
-        """Return a symbol's `SymbolSequence`, brought up to date from its slot."""
+        """Return a symbol's `SymbolSequence`, brought up to date from its slot and its highest ranges."""
         top_start, highest, latest, earliest, session = self._slots[slot, :_STATE_COLUMNS].tolist()
         sequence = self._sequences.get(slot)
+        if sequence is None and not session:
+            return SymbolSequence(SlotContents(self._fingerprints, slot))
+        count, kept = self._ranges[slot, : KEPT + 1].tolist()
+        known = self._ranges[slot, FIRST_RANGE : FIRST_RANGE + 2 * count].tolist()
+        starts, ends = [*known[::2], top_start], [*known[1::2], highest]
         if sequence is None:
-            numbers = [Session(IntervalSet([top_start], [highest]), earliest, latest)] if session else ()
-            return SymbolSequence(SlotContents(self._fingerprints, slot), numbers)
+            numbers = Session(IntervalSet(starts, ends), earliest, latest)
+            return SymbolSequence(SlotContents(self._fingerprints, slot), [numbers])
         newest = sequence.sessions[-1]
-        newest.numbers.extend_top(highest)
-        newest.latest = latest
+        newest.numbers.replace_top(kept, starts, ends)
+        newest.latest, newest.earliest = latest, earliest
         return sequence
 
     def _update_slot(self, slot: int, sequence: SymbolSequence, checked: int = _MIN) -> None:
@@ -305,11 +331,12 @@ class GroupTracker:
         """
         newest, session = sequence.sessions[-1], len(sequence.sessions)
         highest = newest.numbers.highest
-        old = sequence.sessions[-SESSIONS_SEARCHED:-1]
+        old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if len(one.numbers)]
         is_plain = sequence.doubt is None and not sequence.announced
         if session > self._slots[slot, SESSION]:
             # A number that was named before numbering began again says nothing of the numbers that follow.
             self._heads[slot] = no_heads(1)[0]
+        self._update_ranges(slot, newest.numbers, old)
         # In the order of the kernel's columns.
         self._slots[slot] = (
             newest.numbers.top_start,
@@ -317,7 +344,7 @@ class GroupTracker:
             newest.latest,
             newest.earliest,
             session,
-            max((one.numbers.highest for one in old if len(one.numbers)), default=_MIN) if is_plain else _MAX,
+            max((one.numbers.highest for one in old), default=_MIN) if is_plain else _MAX,
             find_page(self._fingerprints.pages, slot, session, highest),
             checked if is_plain else _MIN,
         )
@@ -325,6 +352,15 @@ class GroupTracker:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
+
+    def _update_ranges(self, slot: int, numbers: IntervalSet, old: Sequence[Session]) -> None:
+        """Update the highest ranges of a slot from the numbers of its newest session, and those of earlier ones."""
+        ranges = self._ranges[slot]
+        known = numbers.highest_ranges(RANGES_SEEDED)
+        ranges[COUNT], ranges[KEPT] = len(known) // 2, numbers.gap_count - len(known) // 2
+        ranges[FIRST_RANGE : FIRST_RANGE + len(known)] = known
+        ranges[OLD_LATEST] = max((one.latest for one in old), default=_MIN)
+        ranges[OLD_LOWEST] = min((one.numbers.highest for one in old), default=_MAX)
 
     def _slot(self, exchange: str, symbol: str) -> int:
         symbol_id = self._symbols.intern(exchange, symbol)
@@ -340,18 +376,43 @@ class GroupTracker:
             more = 2 * len(self) - len(self._slots)
             self._slots = np.pad(self._slots, ((0, more), (0, 0)))
             self._heads = np.concatenate([self._heads, no_heads(more)])
+            self._ranges = np.concatenate([self._ranges, no_ranges(more)])
+        for symbol_id in self._symbol_slots.symbol_ids[-added:]:
+            self._open_gaps.setdefault(self._symbols.name(symbol_id)[0], OpenGaps(0, 0))
         self._make_room(added)
 
     def open_gaps(self) -> dict[str, OpenGaps]:
         """Return what is missing in all sessions by exchange; zeros for an exchange without gaps."""
-        gaps = dict.fromkeys(
+        return dict(self._open_gaps)
+
+    def _note_gaps(self, slot: int, sequence: SymbolSequence, events: Iterable[Event]) -> None:
+        """Count what events of one symbol, which its `SymbolSequence` has given, have opened and filled."""
+        if not events:
+            return
+        gaps, before = sequence.gap_count, int(self._ranges[slot, GAPS])
+        self._ranges[slot, GAPS] = gaps
+        exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
+        self._add_gaps(exchange, OpenGaps(gaps - before, missing_change(events)))
+
+    def _add_gaps(self, exchange: str, more: OpenGaps) -> None:
+        ranges, numbers = self._open_gaps[exchange]
+        self._open_gaps[exchange] = OpenGaps(ranges + more.ranges, numbers + more.numbers)
+
+    def _recount_gaps(self) -> None:
+        """Count all gaps, after sequences have changed otherwise than by trades."""
+        self._open_gaps = dict.fromkeys(
             (self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_slots.symbol_ids), OpenGaps(0, 0)
         )
-        for slot, sequence in self._sequences.items():
+        self._ranges[:, GAPS] = 0
+        for slot in self._slots_with_gaps():
+            sequence = self._sequence(slot)
+            self._ranges[slot, GAPS] = sequence.gap_count
             exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
-            ranges, numbers = gaps[exchange]
-            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
-        return gaps
+            self._add_gaps(exchange, OpenGaps(sequence.gap_count, sequence.missing_count))
+
+    def _slots_with_gaps(self) -> list[int]:
+        """Return the slots whose numbers are not those of one range, ascending."""
+        return sorted({*self._sequences, *np.flatnonzero(self._ranges[: len(self), COUNT]).tolist()})
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name; later rows do not change the returned value."""
@@ -363,7 +424,7 @@ class GroupTracker:
             ],
             "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_slots.symbol_ids],
             "slots": self._slots[: len(self), :_STATE_COLUMNS].astype("<i8").tobytes(),
-            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
+            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._slots_with_gaps()},
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -377,8 +438,9 @@ class GroupTracker:
         self._slots = np.zeros((max(len(self), _CAPACITY), COLUMNS), dtype=np.int64)
         columns = np.frombuffer(state["slots"], dtype="<i8")
         self._slots[: len(self), :_STATE_COLUMNS] = columns.reshape(len(self), _STATE_COLUMNS)
-        self._heads = no_heads(len(self._slots))
+        self._heads, self._ranges = no_heads(len(self._slots)), no_ranges(len(self._slots))
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _MIN
         self._slots[:, TOP_PAGE] = NO_PAGE
         for slot, sequence in state["sequences"].items():
             self._update_slot(slot, SymbolSequence.restore(sequence, SlotContents(self._fingerprints, slot)))
+        self._recount_gaps()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
 from k2.model.content import COVERED, NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
+from k2.model.sequence_events import EventKind
 from k2.model.verdicts import DUPLICATE, HEAD, SKIPPED, STORED
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
@@ -22,15 +23,21 @@ from k2.sequencing.fingerprints import (
     write_fingerprint,
 )
 from k2.sequencing.heads import HEAD_NUMBER, HEAD_SINCE
+from k2.sequencing.recent_ranges import HIGHEST, NOT_TAKEN, OLD_LATEST, OLD_LOWEST, TOP_START, fill, open_gap
 
 __all__ = [
     "CHECKED",
     "COLUMNS",
     "EARLIEST",
+    "EVENT_COLUMNS",
+    "EVENT_KINDS",
+    "FILLED",
     "HIGHEST",
     "LATEST",
     "OLD_HIGHEST",
+    "OPENED",
     "SESSION",
+    "STARTED",
     "TOP_PAGE",
     "TOP_START",
     "TrackedColumns",
@@ -40,10 +47,6 @@ __all__ = [
     "tracked_columns",
 ]
 
-TOP_START: Final = 0
-"""Column of a slot: start of the topmost range of numbers in the newest session."""
-HIGHEST: Final = 1
-"""Column of a slot: end of that range, inclusive."""
 LATEST: Final = 2
 """Column of a slot: latest effective time of the newest session, microseconds."""
 EARLIEST: Final = 3
@@ -60,7 +63,15 @@ CHECKED: Final = 7
 COLUMNS: Final = 8
 """Eight int64 columns fill a CPU cache line of 64 bytes."""
 
+STARTED, OPENED, FILLED = range(3)
+"""Kinds of events: a symbol's first trade, a gap that opened above the highest number, missing numbers that arrived."""
+EVENT_KINDS: Final = (EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED)
+EVENT_COLUMNS: Final = 5
+"""An event is the index of its row in the slice, its kind, the first and last number, inclusive, and the change of the
+number of missing ranges."""
+
 _NONE: Final = np.iinfo(np.int64).min
+_LONG_MAX: Final = np.iinfo(np.int64).max
 
 _effective_time: Final = compiled(effective_time)
 
@@ -159,6 +170,22 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
 
 
 @compiled
+def _opens_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, sequence: int, at: int) -> bool:
+    """Return whether a trade above the highest number belongs to the newest session, and leaves a gap below it."""
+    if first <= slot[HIGHEST] or first - 1 == slot[HIGHEST]:
+        return False
+    # The length of the gap must fit 64 bits.
+    if slot[HIGHEST] < 0 and first > _LONG_MAX + slot[HIGHEST]:
+        return False
+    if slot[SESSION] == 1:
+        return True
+    if at < slot[EARLIEST] or at < ranges[OLD_LATEST]:
+        return False
+    # No earlier session is anywhere near as near to the number as to be continued by it, or lacks it.
+    return bool(sequence <= ranges[OLD_LOWEST] or sequence - (first - slot[HIGHEST]) > slot[OLD_HIGHEST])
+
+
+@compiled
 def _page_of(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pages) -> int:
     """Return the page of a number of the newest session; `NO_PAGE` if it has none."""
     if slot[TOP_PAGE] != NO_PAGE and sequence >> PAGE_BITS == slot[HIGHEST] >> PAGE_BITS:
@@ -194,6 +221,11 @@ def _write(
 
 
 @compiled
+def _add_event(event: NDArray[np.int64], slice_idx: int, kind: int, first: int, last: int, more: int) -> None:
+    event[0], event[1], event[2], event[3], event[4] = slice_idx, kind, first, last, more
+
+
+@compiled
 def _is_overdue(
     slot: NDArray[np.int64], head: NDArray[np.int64], sequence: int, kafka_time: int, grace_us: int
 ) -> bool:
@@ -219,17 +251,19 @@ def follow(
     slots: NDArray[np.int64],
     heads: NDArray[np.int64],
     head_grace_us: int,
+    ranges: NDArray[np.int64],
     pages: Pages,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
-    started: NDArray[np.int32],
+    events: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS], and `heads`, int64[slots, HEAD_COLUMNS]. `key` is that of the fingerprints. `slots`, `heads`,
-    `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed; int32[m] `started` gets the indices in `rows` of
-    symbols' first trades, ascending. Returns the index of the first row that was not tracked, or m, and their number.
+    int64[slots, COLUMNS], `heads`, int64[slots, HEAD_COLUMNS], and `ranges`, int64[slots, RANGE_COLUMNS]. `key` is that
+    of the fingerprints. `slots`, `heads`, `ranges`, `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed;
+    int64[m, EVENT_COLUMNS] `events` gets the events of the rows, ascending. Returns the index of the first row that was
+    not tracked, or m, and the number of events.
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
@@ -257,7 +291,8 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             _start(slot, first, sequence, at, page)
-            started[count], count = slice_idx, count + 1
+            _add_event(events[count], slice_idx, STARTED, first, sequence, 0)
+            count += 1
             _write(headers, words, page, first, sequence, content, kafka_time)
         elif _continues(slot, first, at):
             if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
@@ -269,13 +304,35 @@ def follow(
                 return slice_idx, count
             slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
             _write(headers, words, page, first, sequence, content, kafka_time)
-        elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
-            page = _page_of(slot, slot_idx, sequence, pages)
-            if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
-                return slice_idx, count
-            verdict = DUPLICATE
         else:
-            return slice_idx, count
+            page = _page_of(slot, slot_idx, sequence, pages)
+            # Only numbers of the session have a content, which is that of no other trade.
+            if page != NO_PAGE and sequence <= slot[HIGHEST] and read_fingerprint(words, page, sequence) == content:
+                verdict = DUPLICATE
+            else:
+                if page == NO_PAGE and pages.state[0] == 0:
+                    return slice_idx, count
+                if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+                    return slice_idx, count
+                highest = slot[HIGHEST]
+                if _opens_gap(slot, ranges[slot_idx], first, sequence, at):
+                    if not open_gap(slot, ranges[slot_idx], first, sequence):
+                        return slice_idx, count
+                    _add_event(events[count], slice_idx, OPENED, highest + 1, first - 1, 1)
+                elif slot[SESSION] == 1 or at >= slot[EARLIEST]:
+                    more = fill(slot, ranges[slot_idx], first, sequence)
+                    if more == NOT_TAKEN:
+                        return slice_idx, count
+                    _add_event(events[count], slice_idx, FILLED, first, sequence, more)
+                else:
+                    return slice_idx, count
+                count += 1
+                if page == NO_PAGE:
+                    page = take_page(pages, slot_idx, slot[SESSION], sequence)
+                if sequence > highest:
+                    slot[TOP_PAGE] = page
+                slot[LATEST], slot[EARLIEST] = max(slot[LATEST], at), min(slot[EARLIEST], at)
+                _write(headers, words, page, first, sequence, content, kafka_time)
         verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:
             sessions[slice_idx] = slot[SESSION]
