@@ -19,7 +19,7 @@ from benchmarks.mixture import FAULTS, Mixture, topic_of
 from benchmarks.process import Measured, measured
 from tests.brokers import Broker, own_broker
 
-__all__ = ["Contest", "Cost", "bare", "job", "mixture_of", "mixture_options"]
+__all__ = ["Contest", "Cost", "bare", "cost_of", "job", "mixture_of", "mixture_options"]
 
 RUNS: Final = 5
 EPOCH_SECONDS: Final = 5
@@ -37,11 +37,10 @@ class Cost(NamedTuple):
 class Contest:
     """Topics of one mixture, and processes that read them in turn."""
 
-    def __init__(self, broker: Broker, mixture: Mixture, partitions: int = 4, topic: str | None = None) -> None:
-        """Publish the mixture, unless there is a `topic` with its messages."""
+    def __init__(self, broker: Broker, mixture: Mixture, partitions: int = 4) -> None:
         self._broker = broker
         self._messages = mixture.messages
-        self._topic = topic_of(broker, mixture, partitions) if topic is None else topic
+        self._topic = topic_of(broker, mixture, partitions)
         self._empty = broker.topic(partitions=partitions)
 
     def costs(self, processes: Mapping[str, Callable[[Broker, str], Measured]], runs: int) -> dict[str, Cost]:
@@ -55,12 +54,14 @@ class Contest:
                 empty[name].append(process(self._broker, self._empty))
                 full[name].append(process(self._broker, self._topic))
                 print(f"{name}: {full[name][-1].cpu_seconds:.2f} s of CPU", file=sys.stderr)
-        return {name: self._cost(full[name], empty[name]) for name in processes}
+        return {name: cost_of(full[name], empty[name], self._messages) for name in processes}
 
-    def _cost(self, full: Sequence[Measured], empty: Sequence[Measured]) -> Cost:
-        cpu = _median(full, "cpu_seconds") - _median(empty, "cpu_seconds")
-        wall = _median(full, "wall_seconds") - _median(empty, "wall_seconds")
-        return Cost(cpu * 1e6 / self._messages, self._messages / wall, _median(full, "peak_mb"))
+
+def cost_of(full: Sequence[Measured], empty: Sequence[Measured], messages: int) -> Cost:
+    """Return the medians of the runs of a process over messages, less those of its runs on an empty topic."""
+    cpu = _median(full, "cpu_seconds") - _median(empty, "cpu_seconds")
+    wall = _median(full, "wall_seconds") - _median(empty, "wall_seconds")
+    return Cost(cpu * 1e6 / messages, messages / wall, _median(full, "peak_mb"))
 
 
 def _median(runs: Sequence[Measured], field: str) -> float:
