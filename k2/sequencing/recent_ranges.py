@@ -1,4 +1,4 @@
-"""The highest ranges of numbers of a symbol's newest session, for the compiled loop: gaps that open and are filled.
+"""Compiled rules on the highest ranges of numbers of a symbol's newest session, and on its doubt.
 
 A row of the array has those below the topmost range, which is in the slot of the symbol, ascending; what lies below
 them only the `SymbolSequence` has. Between two ranges that are known, every number is missing.
@@ -10,56 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
+from k2.sequencing.kernel_layout import (
+    CHECKED,
+    COUNT,
+    DOUBT_AT,
+    DOUBT_HERE,
+    DOUBT_NUMBER,
+    DOUBTED,
+    EARLIEST,
+    FILLED,
+    FIRST_RANGE,
+    GAPS,
+    HIGHEST,
+    LATEST,
+    NO_DOUBT,
+    NOT_TAKEN,
+    OLD_HIGHEST,
+    OLD_LATEST,
+    OLD_LOWEST,
+    OPENED,
+    RANGES_MAX,
+    SESSION,
+    TOP_START,
+)
 
-__all__ = [
-    "COUNT",
-    "FIRST_RANGE",
-    "GAPS",
-    "HIGHEST",
-    "KEPT",
-    "NOT_TAKEN",
-    "OLD_LATEST",
-    "OLD_LOWEST",
-    "RANGES_MAX",
-    "RANGES_SEEDED",
-    "RANGE_COLUMNS",
-    "TOP_START",
-    "fill",
-    "no_ranges",
-    "open_gap",
-]
+__all__ = ["add_event", "begin_doubt", "contradicts", "settle_doubt", "take_number"]
 
-TOP_START: Final = 0
-"""Column of a slot: start of the topmost range of numbers in the newest session."""
-HIGHEST: Final = 1
-"""Column of a slot: end of that range, inclusive."""
-
-COUNT: Final = 0
-"""Column: number of ranges that are known below the topmost one."""
-KEPT: Final = 1
-"""Column: number of ranges below these."""
-GAPS: Final = 2
-"""Column: number of missing ranges in all sessions, those of announced numbers included."""
-OLD_LATEST: Final = 3
-"""Column: latest effective time of the earlier sessions with numbers, microseconds; the least int64 if none has any."""
-OLD_LOWEST: Final = 4
-"""Column: the lowest of the highest numbers of these sessions; the greatest int64 if none has any."""
-FIRST_RANGE: Final = 5
-"""Column of the first range: start and end, inclusive; those of the next follow."""
-RANGES_MAX: Final = 32
-RANGES_SEEDED: Final = 8
-"""Ranges that a row of the array begins with, so that there is room for those of gaps that open."""
-RANGE_COLUMNS: Final = FIRST_RANGE + 2 * RANGES_MAX
-NOT_TAKEN: Final = -2
-
-
-def no_ranges(slots: int) -> NDArray[np.int64]:
-    """Return int64[slots, RANGE_COLUMNS] without ranges."""
-    return np.zeros((slots, RANGE_COLUMNS), dtype=np.int64)
+_NONE: Final = np.iinfo(np.int64).min
+_LONG_MAX: Final = np.iinfo(np.int64).max
 
 
 @compiled
-def open_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: int) -> bool:
+def _open_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: int) -> bool:
     """Begin a topmost range, above a gap; return false if there is no room for the one below, and nothing changes."""
     count = ranges[COUNT]
     if count == RANGES_MAX:
@@ -73,7 +55,7 @@ def open_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, las
 
 
 @compiled
-def fill(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: int) -> int:
+def _fill(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: int) -> int:
     """Add numbers, all of them missing and between two known ranges; return the change of the number of ranges.
 
     Returns `NOT_TAKEN`, and changes nothing, if they are not known to be missing, or there is no room.
@@ -122,3 +104,75 @@ def _fill_between(
     ranges[COUNT] += 1
     ranges[GAPS] += 1
     return 1
+
+
+@compiled
+def add_event(event: NDArray[np.int64], slice_idx: int, kind: int, first: int, last: int, more: int) -> None:
+    """Write an event."""
+    event[0], event[1], event[2], event[3], event[4] = slice_idx, kind, first, last, more
+
+
+@compiled
+def _opens_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, sequence: int, at: int) -> bool:
+    """Return whether a trade above the highest number belongs to the newest session, and leaves a gap below it."""
+    if first <= slot[HIGHEST] or first - 1 == slot[HIGHEST]:
+        return False
+    # The length of the gap must fit 64 bits.
+    if slot[HIGHEST] < 0 and first > _LONG_MAX + slot[HIGHEST]:
+        return False
+    if slot[SESSION] == 1:
+        return True
+    if at < slot[EARLIEST] or at < ranges[OLD_LATEST]:
+        return False
+    # No earlier session is anywhere near as near to the number as to be continued by it, or lacks it.
+    return bool(sequence <= ranges[OLD_LOWEST] or sequence - (first - slot[HIGHEST]) > slot[OLD_HIGHEST])
+
+
+@compiled
+def take_number(
+    slot: NDArray[np.int64],
+    ranges: NDArray[np.int64],
+    first: int,
+    sequence: int,
+    at: int,
+    slice_idx: int,
+    event: NDArray[np.int64],
+) -> bool:
+    """Add a missing number to the newest session, and write its event; return false if the specification decides."""
+    highest = slot[HIGHEST]
+    if _opens_gap(slot, ranges, first, sequence, at):
+        if not _open_gap(slot, ranges, first, sequence):
+            return False
+        add_event(event, slice_idx, OPENED, highest + 1, first - 1, 1)
+    elif slot[SESSION] == 1 or at >= slot[EARLIEST]:
+        more = _fill(slot, ranges, first, sequence)
+        if more == NOT_TAKEN:
+            return False
+        add_event(event, slice_idx, FILLED, first, sequence, more)
+    else:
+        return False
+    slot[LATEST], slot[EARLIEST] = max(slot[LATEST], at), min(slot[EARLIEST], at)
+    return True
+
+
+@compiled
+def contradicts(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, sequence: int) -> bool:
+    """Return whether a number that the only session has with other content is the first that contradicts it.
+
+    It is not if it may be the lowest, with which numbering may have begun again.
+    """
+    lowest = ranges[FIRST_RANGE] if ranges[COUNT] else slot[TOP_START]
+    return bool(slot[SESSION] == 1 and slot[OLD_HIGHEST] == _NONE and first == sequence and sequence > lowest)
+
+
+@compiled
+def begin_doubt(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: int, at: int) -> None:
+    """Note the first conflict of a symbol, which has one session."""
+    slot[OLD_HIGHEST], slot[CHECKED] = _LONG_MAX, _NONE
+    ranges[DOUBTED], ranges[DOUBT_NUMBER], ranges[DOUBT_AT] = DOUBT_HERE, sequence, at
+
+
+@compiled
+def settle_doubt(slot: NDArray[np.int64], ranges: NDArray[np.int64]) -> None:
+    """Note that the only session of a symbol has gone on after a conflict."""
+    slot[OLD_HIGHEST], ranges[DOUBTED] = _NONE, NO_DOUBT

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
-from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import AnnouncedNumber, NumberDoubt, SessionKey
+from k2.sequencing.kernel_layout import CONTRADICTED, EVENT_KINDS, FILLED, OPENED, SETTLED
 from k2.sequencing.placement import Event
 from k2.sequencing.session import Doubt
-from k2.sequencing.tracker_kernel import EVENT_KINDS, FILLED, OPENED
 
-__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_new", "missing_change", "with_first"]
+__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_new", "with_first"]
 
 
 class OpenGaps(NamedTuple):
@@ -61,7 +61,7 @@ class Findings:
         self.events.extend(_ledger_events(trade_slice, slice_idx, events, at))
 
     def add_compiled(self, trade_slice: TradeSlice, found: NDArray[np.int64]) -> dict[str, OpenGaps]:
-        """Add the events that the compiled loop found, int64[n, EVENT_COLUMNS]; return the change of gaps by exchange.
+        """Add what the compiled loop found, int64[n, EVENT_COLUMNS]; return the change of gaps by exchange.
 
         Each trade that filled missing numbers arrived after one with a higher number.
         """
@@ -78,6 +78,10 @@ class Findings:
             batch.offsets_of(rows).tolist(),
             strict=True,
         ):
+            if kind in {CONTRADICTED, SETTLED}:
+                doubt = Doubt(first, last) if kind == CONTRADICTED else None
+                self.doubts[name] = _number_doubt(name, doubt)
+                continue
             exchange, symbol = name
             self.events.append(
                 SequenceEvent(
@@ -107,7 +111,7 @@ class Findings:
     def add_doubt(self, trade_slice: TradeSlice, slice_idx: int, doubt: Doubt | None) -> None:
         """Note that one row changed the doubt of its symbol."""
         names = _name(trade_slice, slice_idx)
-        self.doubts[names] = NumberDoubt(*names, None) if doubt is None else NumberDoubt(*names, *doubt)
+        self.doubts[names] = _number_doubt(names, doubt)
 
     def add_announced(self, trade_slice: TradeSlice, slice_idx: int, session: int, number: int | None, at: int) -> None:
         """Note the number that a session is known to reach, or None if its trades have reached it."""
@@ -151,10 +155,8 @@ def with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlic
     return replace(trade_slice, batch=batch)
 
 
-def missing_change(events: Iterable[Event]) -> int:
-    """Return how many more numbers are missing after some events of one symbol."""
-    signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1}
-    return sum(signs.get(kind, 0) * (last - first + 1) for kind, _, first, last in events)
+def _number_doubt(names: tuple[str, str], doubt: Doubt | None) -> NumberDoubt:
+    return NumberDoubt(*names, None) if doubt is None else NumberDoubt(*names, *doubt)
 
 
 def _name(trade_slice: TradeSlice, slice_idx: int) -> tuple[str, str]:

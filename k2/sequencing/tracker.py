@@ -26,37 +26,28 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents, pages_of
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from k2.sequencing.gap_counts import GapCounts
 from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
-from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.placement import Event, Placement
-from k2.sequencing.recent_ranges import (
-    COUNT,
-    FIRST_RANGE,
-    GAPS,
-    KEPT,
-    OLD_LATEST,
-    OLD_LOWEST,
-    RANGES_SEEDED,
-    no_ranges,
-)
-from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
-from k2.sequencing.session import Doubt, Session
-from k2.sequencing.symbol_slots import SymbolSlots
-from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_new, missing_change, with_first
-from k2.sequencing.tracker_kernel import (
+from k2.sequencing.kernel_layout import (
     CHECKED,
     COLUMNS,
+    COUNT,
+    DOUBTED,
     EVENT_COLUMNS,
+    GAPS,
     HIGHEST,
     OLD_HIGHEST,
     SESSION,
     TOP_PAGE,
-    TrackedColumns,
-    evidence_at,
-    follow,
-    heads_only,
-    tracked_columns,
+    no_ranges,
 )
+from k2.sequencing.placement import Placement
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.session import Doubt
+from k2.sequencing.slot_states import read_slot, write_slot
+from k2.sequencing.symbol_slots import SymbolSlots
+from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_new, with_first
+from k2.sequencing.tracker_kernel import TrackedColumns, evidence_at, follow, heads_only, tracked_columns
 from k2.venues import VENUES
 
 __all__ = ["FORMAT", "GroupTracker"]
@@ -75,10 +66,11 @@ class GroupTracker:
     """The numberings of one key group's symbols, regardless of the partitions of their trades.
 
     Each symbol has a slot of a few integers, and the highest ranges of its newest session. They suffice for rows that
-    continue that session, copy its trades, open a gap or fill one of the highest, which are handled in a compiled loop.
-    A symbol with a gap below those, a second session or a doubt also has a `SymbolSequence`, which decides all other
-    rows; it is brought up to date from the slot and the ranges before each use. Verdicts,
-    sessions and events are those of `SymbolSequence` row by row, regardless of how the rows are split into slices.
+    continue that session, copy its trades, open a gap or fill one of the highest, or are the first to contradict a
+    stored trade, which are handled in a compiled loop. A symbol with a gap below those, a second session or a doubt
+    also has a `SymbolSequence`, which decides all other rows; it is brought up to date from the slot and the ranges
+    before each use. Verdicts, sessions and events are those of `SymbolSequence` row by row, regardless of how the rows
+    are split into slices.
 
     Contents of the last two windows are kept as fingerprints. Contents stored before the process started are read with
     `read_contents` when a row first needs one. The state has no contents.
@@ -109,8 +101,7 @@ class GroupTracker:
         self._lookup = ContentLookup(self._fingerprints, read_contents)
         self._heads, self._partitions = no_heads(_CAPACITY), TradePartitions()
         self._ranges = no_ranges(_CAPACITY)
-        self._open_gaps: dict[str, OpenGaps] = {}
-        """By exchange, also those without gaps."""
+        self._gaps = GapCounts()
         if state is not None:
             self._restore(state)
 
@@ -149,7 +140,7 @@ class GroupTracker:
         for one in stored:
             sequence = self._cached_sequence(changed, self._slot(one.key.exchange, one.key.symbol))
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
-        for slot in [slot for slot, sequence in self._sequences.items() if sequence.doubt is not None]:
+        for slot in np.flatnonzero(self._ranges[: len(self), DOUBTED]).tolist():
             self._cached_sequence(changed, slot).doubt = None
         for doubt in doubts:
             if doubt.sequence is not None:
@@ -163,7 +154,7 @@ class GroupTracker:
         for slot, sequence in changed.items():
             if sequence.sessions:
                 self._update_slot(slot, sequence)
-        self._recount_gaps()
+        self._count_gaps()
 
     def _cached_sequence(self, sequences: dict[int, SymbolSequence], slot: int) -> SymbolSequence:
         """Return a slot's `SymbolSequence` from `sequences`; create and add it if absent."""
@@ -217,8 +208,7 @@ class GroupTracker:
                 trade_slice.sessions,
                 events,
             )
-            for exchange, more in findings.add_compiled(trade_slice, events[:count]).items():
-                self._add_gaps(exchange, more)
+            self._gaps.add(findings.add_compiled(trade_slice, events[:count]))
             if slice_idx == len(trade_slice):
                 return findings.tracked(trade_slice)
             if trade_slice.verdicts[slice_idx] == HEAD:
@@ -240,7 +230,7 @@ class GroupTracker:
         sequence = self._sequence(slot)
         if events := sequence.announce(overdue):
             self._update_slot(slot, sequence)
-            self._note_gaps(slot, sequence, events)
+            self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, events)
             findings.add_events(trade_slice, slice_idx, events, since)
             findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
             findings.add_newest_missing(trade_slice, slice_idx, events)
@@ -282,7 +272,7 @@ class GroupTracker:
         if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
         self._update_slot(slot, sequence, number >> PAGE_BITS)
-        self._note_gaps(slot, sequence, placement.events)
+        self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, placement.events)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)
@@ -309,19 +299,11 @@ class GroupTracker:
 
     def _sequence(self, slot: int) -> SymbolSequence:
         """Return a symbol's `SymbolSequence`, brought up to date from its slot and its highest ranges."""
-        top_start, highest, latest, earliest, session = self._slots[slot, :_STATE_COLUMNS].tolist()
         sequence = self._sequences.get(slot)
-        if sequence is None and not session:
-            return SymbolSequence(SlotContents(self._fingerprints, slot))
-        count, kept = self._ranges[slot, : KEPT + 1].tolist()
-        known = self._ranges[slot, FIRST_RANGE : FIRST_RANGE + 2 * count].tolist()
-        starts, ends = [*known[::2], top_start], [*known[1::2], highest]
         if sequence is None:
-            numbers = Session(IntervalSet(starts, ends), earliest, latest)
-            return SymbolSequence(SlotContents(self._fingerprints, slot), [numbers])
-        newest = sequence.sessions[-1]
-        newest.numbers.replace_top(kept, starts, ends)
-        newest.latest, newest.earliest = latest, earliest
+            sequence = SymbolSequence(SlotContents(self._fingerprints, slot))
+        if self._slots[slot, SESSION]:
+            read_slot(self._slots[slot], self._ranges[slot], sequence)
         return sequence
 
     def _update_slot(self, slot: int, sequence: SymbolSequence, checked: int = _MIN) -> None:
@@ -329,38 +311,17 @@ class GroupTracker:
 
         `checked` is the number of the page whose contents are all in memory.
         """
-        newest, session = sequence.sessions[-1], len(sequence.sessions)
-        highest = newest.numbers.highest
-        old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if len(one.numbers)]
-        is_plain = sequence.doubt is None and not sequence.announced
+        session = len(sequence.sessions)
         if session > self._slots[slot, SESSION]:
             # A number that was named before numbering began again says nothing of the numbers that follow.
             self._heads[slot] = no_heads(1)[0]
-        self._update_ranges(slot, newest.numbers, old)
-        # In the order of the kernel's columns.
-        self._slots[slot] = (
-            newest.numbers.top_start,
-            highest,
-            newest.latest,
-            newest.earliest,
-            session,
-            max((one.numbers.highest for one in old), default=_MIN) if is_plain else _MAX,
-            find_page(self._fingerprints.pages, slot, session, highest),
-            checked if is_plain else _MIN,
-        )
-        if session > 1 or newest.numbers.gap_count or not is_plain:
+        page = find_page(self._fingerprints.pages, slot, session, sequence.sessions[-1].numbers.highest)
+        write_slot(self._slots[slot], self._ranges[slot], sequence, page, checked)
+        is_plain = sequence.doubt is None and not sequence.announced
+        if session > 1 or sequence.sessions[-1].numbers.gap_count or not is_plain:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
-
-    def _update_ranges(self, slot: int, numbers: IntervalSet, old: Sequence[Session]) -> None:
-        """Update the highest ranges of a slot from the numbers of its newest session, and those of earlier ones."""
-        ranges = self._ranges[slot]
-        known = numbers.highest_ranges(RANGES_SEEDED)
-        ranges[COUNT], ranges[KEPT] = len(known) // 2, numbers.gap_count - len(known) // 2
-        ranges[FIRST_RANGE : FIRST_RANGE + len(known)] = known
-        ranges[OLD_LATEST] = max((one.latest for one in old), default=_MIN)
-        ranges[OLD_LOWEST] = min((one.numbers.highest for one in old), default=_MAX)
 
     def _slot(self, exchange: str, symbol: str) -> int:
         symbol_id = self._symbols.intern(exchange, symbol)
@@ -377,42 +338,28 @@ class GroupTracker:
             self._slots = np.pad(self._slots, ((0, more), (0, 0)))
             self._heads = np.concatenate([self._heads, no_heads(more)])
             self._ranges = np.concatenate([self._ranges, no_ranges(more)])
-        for symbol_id in self._symbol_slots.symbol_ids[-added:]:
-            self._open_gaps.setdefault(self._symbols.name(symbol_id)[0], OpenGaps(0, 0))
+        self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self) - added, len(self)))
         self._make_room(added)
 
     def open_gaps(self) -> dict[str, OpenGaps]:
         """Return what is missing in all sessions by exchange; zeros for an exchange without gaps."""
-        return dict(self._open_gaps)
+        return self._gaps.by_exchange()
 
-    def _note_gaps(self, slot: int, sequence: SymbolSequence, events: Iterable[Event]) -> None:
-        """Count what events of one symbol, which its `SymbolSequence` has given, have opened and filled."""
-        if not events:
-            return
-        gaps, before = sequence.gap_count, int(self._ranges[slot, GAPS])
-        self._ranges[slot, GAPS] = gaps
-        exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
-        self._add_gaps(exchange, OpenGaps(gaps - before, missing_change(events)))
-
-    def _add_gaps(self, exchange: str, more: OpenGaps) -> None:
-        ranges, numbers = self._open_gaps[exchange]
-        self._open_gaps[exchange] = OpenGaps(ranges + more.ranges, numbers + more.numbers)
-
-    def _recount_gaps(self) -> None:
+    def _count_gaps(self) -> None:
         """Count all gaps, after sequences have changed otherwise than by trades."""
-        self._open_gaps = dict.fromkeys(
-            (self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_slots.symbol_ids), OpenGaps(0, 0)
-        )
+        self._gaps = GapCounts()
+        self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self)))
         self._ranges[:, GAPS] = 0
-        for slot in self._slots_with_gaps():
-            sequence = self._sequence(slot)
-            self._ranges[slot, GAPS] = sequence.gap_count
-            exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
-            self._add_gaps(exchange, OpenGaps(sequence.gap_count, sequence.missing_count))
+        for slot in self._slots_with_sequences():
+            self._gaps.begin(self._exchange(slot), self._ranges[slot], self._sequence(slot))
 
-    def _slots_with_gaps(self) -> list[int]:
-        """Return the slots whose numbers are not those of one range, ascending."""
-        return sorted({*self._sequences, *np.flatnonzero(self._ranges[: len(self), COUNT]).tolist()})
+    def _exchange(self, slot: int) -> str:
+        return self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
+
+    def _slots_with_sequences(self) -> list[int]:
+        """Return the slots that have more than one range of numbers, or a doubt, ascending."""
+        ranges = self._ranges[: len(self)]
+        return sorted({*self._sequences, *np.flatnonzero(ranges[:, COUNT] | ranges[:, DOUBTED]).tolist()})
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name; later rows do not change the returned value."""
@@ -424,7 +371,7 @@ class GroupTracker:
             ],
             "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_slots.symbol_ids],
             "slots": self._slots[: len(self), :_STATE_COLUMNS].astype("<i8").tobytes(),
-            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._slots_with_gaps()},
+            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._slots_with_sequences()},
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -443,4 +390,4 @@ class GroupTracker:
         self._slots[:, TOP_PAGE] = NO_PAGE
         for slot, sequence in state["sequences"].items():
             self._update_slot(slot, SymbolSequence.restore(sequence, SlotContents(self._fingerprints, slot)))
-        self._recount_gaps()
+        self._count_gaps()

@@ -7,9 +7,16 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import COVERED, NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
-from k2.model.sequence_events import EventKind
-from k2.model.verdicts import DUPLICATE, HEAD, SKIPPED, STORED
+from k2.model.content import (
+    COVERED,
+    NON_MARKET_CONTENT,
+    UNKNOWN,
+    ContentColumns,
+    fingerprint_at,
+    fingerprint_of,
+    id_word,
+)
+from k2.model.verdicts import CONFLICT, DUPLICATE, HEAD, SKIPPED, STORED
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
     NO_PAGE,
@@ -23,55 +30,26 @@ from k2.sequencing.fingerprints import (
     write_fingerprint,
 )
 from k2.sequencing.heads import HEAD_NUMBER, HEAD_SINCE
-from k2.sequencing.recent_ranges import HIGHEST, NOT_TAKEN, OLD_LATEST, OLD_LOWEST, TOP_START, fill, open_gap
+from k2.sequencing.kernel_layout import (
+    CHECKED,
+    CONTRADICTED,
+    DOUBT_HERE,
+    DOUBTED,
+    EARLIEST,
+    HIGHEST,
+    LATEST,
+    OLD_HIGHEST,
+    SESSION,
+    SETTLED,
+    STARTED,
+    TOP_PAGE,
+    TOP_START,
+)
+from k2.sequencing.recent_ranges import add_event, begin_doubt, contradicts, settle_doubt, take_number
 
-__all__ = [
-    "CHECKED",
-    "COLUMNS",
-    "EARLIEST",
-    "EVENT_COLUMNS",
-    "EVENT_KINDS",
-    "FILLED",
-    "HIGHEST",
-    "LATEST",
-    "OLD_HIGHEST",
-    "OPENED",
-    "SESSION",
-    "STARTED",
-    "TOP_PAGE",
-    "TOP_START",
-    "TrackedColumns",
-    "evidence_at",
-    "follow",
-    "heads_only",
-    "tracked_columns",
-]
-
-LATEST: Final = 2
-"""Column of a slot: latest effective time of the newest session, microseconds."""
-EARLIEST: Final = 3
-"""Column of a slot: earliest effective time of the newest session, microseconds."""
-SESSION: Final = 4
-"""Column of a slot: the newest session; 0 before the symbol's first trade."""
-OLD_HIGHEST: Final = 5
-"""Column of a slot: highest number of the earlier sessions; the least int64 if there are none, and the greatest int64
-if the symbol has a doubt, so that `SymbolSequence` decides every row."""
-TOP_PAGE: Final = 6
-"""Column of a slot: the fingerprint page of `HIGHEST`, or `NO_PAGE`."""
-CHECKED: Final = 7
-"""Column of a slot: number of the page whose fingerprints of earlier sessions are in memory; least int64 for none."""
-COLUMNS: Final = 8
-"""Eight int64 columns fill a CPU cache line of 64 bytes."""
-
-STARTED, OPENED, FILLED = range(3)
-"""Kinds of events: a symbol's first trade, a gap that opened above the highest number, missing numbers that arrived."""
-EVENT_KINDS: Final = (EventKind.SESSION_STARTED, EventKind.GAP_OPENED, EventKind.GAP_FILLED)
-EVENT_COLUMNS: Final = 5
-"""An event is the index of its row in the slice, its kind, the first and last number, inclusive, and the change of the
-number of missing ranges."""
+__all__ = ["TrackedColumns", "evidence_at", "follow", "heads_only", "tracked_columns"]
 
 _NONE: Final = np.iinfo(np.int64).min
-_LONG_MAX: Final = np.iinfo(np.int64).max
 
 _effective_time: Final = compiled(effective_time)
 
@@ -170,22 +148,6 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
 
 
 @compiled
-def _opens_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, sequence: int, at: int) -> bool:
-    """Return whether a trade above the highest number belongs to the newest session, and leaves a gap below it."""
-    if first <= slot[HIGHEST] or first - 1 == slot[HIGHEST]:
-        return False
-    # The length of the gap must fit 64 bits.
-    if slot[HIGHEST] < 0 and first > _LONG_MAX + slot[HIGHEST]:
-        return False
-    if slot[SESSION] == 1:
-        return True
-    if at < slot[EARLIEST] or at < ranges[OLD_LATEST]:
-        return False
-    # No earlier session is anywhere near as near to the number as to be continued by it, or lacks it.
-    return bool(sequence <= ranges[OLD_LOWEST] or sequence - (first - slot[HIGHEST]) > slot[OLD_HIGHEST])
-
-
-@compiled
 def _page_of(slot: NDArray[np.int64], slot_idx: int, sequence: int, pages: Pages) -> int:
     """Return the page of a number of the newest session; `NO_PAGE` if it has none."""
     if slot[TOP_PAGE] != NO_PAGE and sequence >> PAGE_BITS == slot[HIGHEST] >> PAGE_BITS:
@@ -221,8 +183,45 @@ def _write(
 
 
 @compiled
-def _add_event(event: NDArray[np.int64], slice_idx: int, kind: int, first: int, last: int, more: int) -> None:
-    event[0], event[1], event[2], event[3], event[4] = slice_idx, kind, first, last, more
+def _place(
+    slot: NDArray[np.int64],
+    slot_idx: int,
+    ranges: NDArray[np.int64],
+    pages: Pages,
+    first: int,
+    sequence: int,
+    at: int,
+    content: int,
+    is_firm: bool,  # noqa: FBT001  a compiled rule takes no keywords
+    slice_idx: int,
+    event: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Place a number that does not continue the newest session; return the verdict and the number of its events.
+
+    The verdict is `HEAD`, and nothing is changed, if the specification decides. `is_firm`: whether the row is a trade
+    of the live feed. A number that is stored has a page then.
+    """
+    page = _page_of(slot, slot_idx, sequence, pages)
+    # Only numbers of the session have a content.
+    is_known = page != NO_PAGE and sequence <= slot[HIGHEST]
+    stored = read_fingerprint(pages.words, page, sequence) if is_known else UNKNOWN
+    if stored == content:
+        return DUPLICATE, 0
+    if stored > COVERED and is_firm and contradicts(slot, ranges, first, sequence):
+        begin_doubt(slot, ranges, sequence, at)
+        add_event(event, slice_idx, CONTRADICTED, sequence, at, 0)
+        return CONFLICT, 1
+    if page == NO_PAGE and pages.state[0] == 0:
+        return HEAD, 0
+    if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+        return HEAD, 0
+    if not take_number(slot, ranges, first, sequence, at, slice_idx, event):
+        return HEAD, 0
+    if page == NO_PAGE:
+        page = take_page(pages, slot_idx, slot[SESSION], sequence)
+    if sequence == slot[HIGHEST]:
+        slot[TOP_PAGE] = page
+    return STORED, 1
 
 
 @compiled
@@ -267,7 +266,7 @@ def follow(
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
-    headers, words, count = pages.headers, pages.words, 0
+    headers, words, count, is_live = pages.headers, pages.words, 0, head_grace_us != 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
         if not has_sequence[row]:
@@ -291,11 +290,13 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             _start(slot, first, sequence, at, page)
-            _add_event(events[count], slice_idx, STARTED, first, sequence, 0)
+            add_event(events[count], slice_idx, STARTED, first, sequence, 0)
             count += 1
             _write(headers, words, page, first, sequence, content, kafka_time)
         elif _continues(slot, first, at):
-            if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+            is_settled = is_live and ranges[slot_idx, DOUBTED] == DOUBT_HERE
+            is_open = sequence <= slot[OLD_HIGHEST] and not is_settled
+            if is_open and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
             page = slot[TOP_PAGE]
             if first & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
@@ -303,35 +304,21 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
+            if is_settled:
+                settle_doubt(slot, ranges[slot_idx])
+                add_event(events[count], slice_idx, SETTLED, sequence, at, 0)
+                count += 1
             _write(headers, words, page, first, sequence, content, kafka_time)
         else:
-            page = _page_of(slot, slot_idx, sequence, pages)
-            # Only numbers of the session have a content, which is that of no other trade.
-            if page != NO_PAGE and sequence <= slot[HIGHEST] and read_fingerprint(words, page, sequence) == content:
-                verdict = DUPLICATE
-            else:
-                if page == NO_PAGE and pages.state[0] == 0:
-                    return slice_idx, count
-                if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
-                    return slice_idx, count
-                highest = slot[HIGHEST]
-                if _opens_gap(slot, ranges[slot_idx], first, sequence, at):
-                    if not open_gap(slot, ranges[slot_idx], first, sequence):
-                        return slice_idx, count
-                    _add_event(events[count], slice_idx, OPENED, highest + 1, first - 1, 1)
-                elif slot[SESSION] == 1 or at >= slot[EARLIEST]:
-                    more = fill(slot, ranges[slot_idx], first, sequence)
-                    if more == NOT_TAKEN:
-                        return slice_idx, count
-                    _add_event(events[count], slice_idx, FILLED, first, sequence, more)
-                else:
-                    return slice_idx, count
-                count += 1
-                if page == NO_PAGE:
-                    page = take_page(pages, slot_idx, slot[SESSION], sequence)
-                if sequence > highest:
-                    slot[TOP_PAGE] = page
-                slot[LATEST], slot[EARLIEST] = max(slot[LATEST], at), min(slot[EARLIEST], at)
+            is_firm = is_market and is_live
+            verdict, more = _place(
+                slot, slot_idx, ranges[slot_idx], pages, first, sequence, at, content, is_firm, slice_idx, events[count]
+            )
+            if verdict == HEAD:
+                return slice_idx, count
+            count += more
+            if verdict == STORED:
+                page = find_page(pages, slot_idx, slot[SESSION], sequence)
                 _write(headers, words, page, first, sequence, content, kafka_time)
         verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:

@@ -17,7 +17,7 @@ from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
 from k2.sequencing.fingerprints import PAGE_NUMBERS
-from k2.sequencing.recent_ranges import RANGES_MAX, RANGES_SEEDED
+from k2.sequencing.kernel_layout import RANGES_MAX, RANGES_SEEDED
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracked import Tracked
 from k2.sequencing.tracker import GroupTracker
