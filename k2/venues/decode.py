@@ -272,10 +272,11 @@ def _intern_new_symbols(
 
 
 def _decode_messages(venue: Venue, batch: MessageBatch, messages: NDArray[np.int32]) -> _ReferenceResult:
-    result = _ReferenceResult()
-    for message_idx in messages.tolist():
+    result, data = _ReferenceResult(), batch.data.data
+    starts, sizes = batch.value_starts[messages].tolist(), batch.value_sizes[messages].tolist()
+    for message_idx, start, size in zip(messages.tolist(), starts, sizes, strict=True):
         try:
-            entries = _decode_message(venue, batch, message_idx)
+            entries = _decode_message(venue, data, start, size)
         except RejectedError as error:
             result.rejected.append((message_idx, _without_frames(error)))
         except SkippedError as error:
@@ -301,14 +302,13 @@ def _without_frames(error: E) -> E:
     return error
 
 
-def _decode_message(venue: Venue, batch: MessageBatch, message_idx: int) -> Sequence[Trade | Correction]:
-    size = int(batch.value_sizes[message_idx])
+def _decode_message(venue: Venue, data: memoryview, start: int, size: int) -> Sequence[Trade | Correction]:
+    """Decode data[start:start + size], or a tombstone, whose size is -1."""
     if size > MESSAGE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"value: {size} bytes, more than {MESSAGE_BYTES_MAX}")
-    value = batch.value(message_idx)
-    if value is None:
+    if size < 0:
         raise RejectedError(Reason.MALFORMED, "value: null (a tombstone)")
-    return venue.decode(value)
+    return venue.decode(bytes(data[start : start + size]))
 
 
 def _columns(result: _ReferenceResult, symbols: Symbols) -> TradeColumns:
