@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.mixture import Mixture, topic_of
+from benchmarks.mixture import FAULTS, Mixture, topic_of
 from benchmarks.process import Measured, measured
 from tests.brokers import Broker, own_broker
 
-__all__ = ["Contest", "Cost", "bare", "job", "mixture_of", "mixture_options"]
+__all__ = ["Contest", "Cost", "bare", "cost_of", "job", "mixture_of", "mixture_options"]
 
 RUNS: Final = 5
-SHARES: Final = ("malformed", "duplicates", "gaps", "conflicts")
 EPOCH_SECONDS: Final = 5
 
 
@@ -55,12 +54,14 @@ class Contest:
                 empty[name].append(process(self._broker, self._empty))
                 full[name].append(process(self._broker, self._topic))
                 print(f"{name}: {full[name][-1].cpu_seconds:.2f} s of CPU", file=sys.stderr)
-        return {name: self._cost(full[name], empty[name]) for name in processes}
+        return {name: cost_of(full[name], empty[name], self._messages) for name in processes}
 
-    def _cost(self, full: Sequence[Measured], empty: Sequence[Measured]) -> Cost:
-        cpu = _median(full, "cpu_seconds") - _median(empty, "cpu_seconds")
-        wall = _median(full, "wall_seconds") - _median(empty, "wall_seconds")
-        return Cost(cpu * 1e6 / self._messages, self._messages / wall, _median(full, "peak_mb"))
+
+def cost_of(full: Sequence[Measured], empty: Sequence[Measured], messages: int) -> Cost:
+    """Return the medians of the runs of a process over messages, less those of its runs on an empty topic."""
+    cpu = _median(full, "cpu_seconds") - _median(empty, "cpu_seconds")
+    wall = _median(full, "wall_seconds") - _median(empty, "wall_seconds")
+    return Cost(cpu * 1e6 / messages, messages / wall, _median(full, "peak_mb"))
 
 
 def _median(runs: Sequence[Measured], field: str) -> float:
@@ -84,7 +85,7 @@ def main() -> None:
         }
         costs = contest.costs(processes, chosen.runs)
         print(f"broker: {broker.name}; {chosen.partitions} partitions, {chosen.workers} workers, {chosen.runs} runs")
-    faults = ", ".join(f"{getattr(mixture, share):.2%} {share}" for share in SHARES)
+    faults = ", ".join(f"{getattr(mixture, fault):.2%} {fault}" for fault in FAULTS if getattr(mixture, fault))
     print(f"{mixture.messages:,} messages of {mixture.value_bytes} bytes, {mixture.symbols:,} symbols; {faults}")
     for name, what in (("bare", "bare consume() loop"), ("job", "whole job")):
         cost = costs[name]
@@ -100,13 +101,14 @@ def mixture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, default=standard.messages)
     parser.add_argument("--symbols", type=int, default=standard.symbols)
     parser.add_argument("--value-bytes", type=int, default=standard.value_bytes)
-    for share in SHARES:
-        parser.add_argument(f"--{share}", type=float, default=getattr(standard, share), metavar="SHARE")
+    for fault in FAULTS:
+        name = f"--{fault.replace('_', '-')}"
+        parser.add_argument(name, type=float, default=getattr(standard, fault), metavar="SHARE")
 
 
 def mixture_of(chosen: argparse.Namespace) -> Mixture:
     """Return the mixture that the options name."""
-    return Mixture(**{name: getattr(chosen, name) for name in ("messages", "symbols", "value_bytes", *SHARES)})
+    return Mixture(**{name: getattr(chosen, name) for name in ("messages", "symbols", "value_bytes", *FAULTS)})
 
 
 def bare(broker: Broker, topic: str) -> Measured:

@@ -1,6 +1,7 @@
 """Seeded messages of a market with faults, for the benchmarks, and the counts that a correct job arrives at."""
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,13 +12,19 @@ from k2.kafka.producer import TradeProducer
 from k2.ops.settings import read_settings
 from tests.brokers import Broker
 
-__all__ = ["Mixture", "publish", "topic_of"]
+__all__ = ["FAULTS", "Mixture", "publish", "topic_of"]
 
 EXCHANGE: Final = "coinbase"
 FIRST_TIME_US: Final = 1_700_000_000_000_000
 FIRST_NUMBER: Final = 1_000
 STEP_US: Final = 100
 """Microseconds from one trade to the next."""
+FAULTS: Final = ("malformed", "duplicates", "gaps", "conflicts", "late", "restarts", "new_symbols", "foreign")
+"""The kinds of faults of which a mixture has shares."""
+FOREIGN: Final = (
+    b'{"e":"trade","E":1700000000100,"s":"BTCUSDT","t":12345,"p":"37000.10","q":"0.50","T":1700000000099,"m":true}'
+)
+"""A message in the form of Binance."""
 
 
 class Mixture(msgspec.Struct, frozen=True):
@@ -34,6 +41,15 @@ class Mixture(msgspec.Struct, frozen=True):
     """A number is left out."""
     conflicts: float = 0.0
     """A number is used again for another trade."""
+    late: float = 0.0
+    """A trade comes behind the next `late_by` messages of its symbol."""
+    restarts: float = 0.0
+    """The numbers of a symbol begin again."""
+    new_symbols: float = 0.0
+    """The first trade of a symbol, which has no other."""
+    foreign: float = 0.0
+    """A message of another venue."""
+    late_by: int = 1
     seed: int = 7
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
@@ -41,42 +57,54 @@ class Mixture(msgspec.Struct, frozen=True):
         random = np.random.default_rng(self.seed)
         weights = 1 / np.arange(1, self.symbols + 1) ** 0.5
         symbols = random.choice(self.symbols, size=self.messages, p=weights / weights.sum()).tolist()
-        faults = random.random(self.messages).tolist()
+        bounds = np.cumsum([getattr(self, kind) for kind in FAULTS])
+        faults = np.searchsorted(bounds, random.random(self.messages), side="right").tolist()
         ticks = random.integers(-3, 4, self.messages).tolist()
         lots = random.integers(1, 10_000, self.messages).tolist()
-        keys = [f"{EXCHANGE}|SYM-{symbol:05d}".encode() for symbol in range(self.symbols)]
-        numbers = [FIRST_NUMBER] * self.symbols
-        prices = [6_000_000 + symbol for symbol in range(self.symbols)]
-        last: list[bytes | None] = [None] * self.symbols
-        malformed = self.malformed
-        duplicates = malformed + self.duplicates
-        gaps = duplicates + self.gaps
-        conflicts = gaps + self.conflicts
-        for message_idx, (symbol, fault) in enumerate(zip(symbols, faults, strict=True)):
-            earlier = last[symbol]
-            if malformed <= fault < duplicates and earlier is not None:
-                yield keys[symbol], earlier
+        market = [_Symbol(f"SYM-{symbol:05d}", 6_000_000 + symbol) for symbol in range(self.symbols)]
+        for message_idx, (symbol_id, kind) in enumerate(zip(symbols, faults, strict=True)):
+            fault = FAULTS[kind] if kind < len(FAULTS) else ""
+            symbol = market[symbol_id]
+            if fault == "new_symbols":
+                symbol = _Symbol(f"NEW-{message_idx:07d}", 6_000_000)
+            key, earlier = f"{EXCHANGE}|{symbol.name}".encode(), symbol.last
+            symbol.messages += 1
+            if fault == "duplicates" and earlier is not None:
+                yield key, earlier
                 continue
-            number = numbers[symbol]
-            if gaps <= fault < conflicts and earlier is not None:
+            if symbol.late and symbol.late[0][0] <= symbol.messages:
+                yield key, symbol.late.popleft()[1]
+                continue
+            if fault == "restarts":
+                symbol.number = FIRST_NUMBER
+                symbol.late.clear()
+            number = symbol.number
+            if fault == "conflicts" and earlier is not None:
                 number -= 1
-            elif duplicates <= fault < gaps:
+            elif fault == "gaps":
                 number += 1
-            prices[symbol] += ticks[message_idx]
-            value = self._value(symbol, number, prices[symbol], lots[message_idx], message_idx)
-            if fault < malformed:
-                yield keys[symbol], _broken(value, message_idx)
+            symbol.price += ticks[message_idx]
+            value = self._value(symbol, number, lots[message_idx], message_idx)
+            if fault == "late":
+                symbol.late.append((symbol.messages + self.late_by, value))
+                number += 1
+                value = self._value(symbol, number, lots[message_idx], message_idx)
+            if fault == "malformed":
+                yield key, _broken(value, message_idx)
                 continue
-            if number >= numbers[symbol]:
-                numbers[symbol] = number + 1
-                last[symbol] = value
-            yield keys[symbol], value
+            if fault == "foreign":
+                yield key, FOREIGN
+                continue
+            if number >= symbol.number:
+                symbol.number = number + 1
+                symbol.last = value
+            yield key, value
 
-    def _value(self, symbol: int, number: int, price: int, lot: int, message_idx: int) -> bytes:
+    def _value(self, symbol: "_Symbol", number: int, lot: int, message_idx: int) -> bytes:
         time_us = FIRST_TIME_US + message_idx * STEP_US
         value = (
-            f'{{"exchange":"{EXCHANGE}","symbol":"SYM-{symbol:05d}","trade_id":"{number}-{lot}",'
-            f'"sequence":{number},"price":"{price // 100}.{price % 100:02d}",'
+            f'{{"exchange":"{EXCHANGE}","symbol":"{symbol.name}","trade_id":"{number}-{lot}",'
+            f'"sequence":{number},"price":"{symbol.price // 100}.{symbol.price % 100:02d}",'
             f'"quantity":"{lot // 100}.{lot % 100:02d}","side":"{"buy" if lot % 2 else "sell"}",'
             f'"timestamp":{time_us},"received":{time_us + 50}'
         )
@@ -84,12 +112,26 @@ class Mixture(msgspec.Struct, frozen=True):
         return f'{value},"note":"{"x" * missing}"}}'.encode() if missing > 0 else f"{value}}}".encode()
 
 
+class _Symbol:
+    """What the next message of a symbol depends on."""
+
+    def __init__(self, name: str, price: int) -> None:
+        self.name = name
+        self.price = price
+        """In hundredths."""
+        self.number = FIRST_NUMBER
+        self.last: bytes | None = None
+        self.late: deque[tuple[int, bytes]] = deque()
+        """Values, each with the number of messages of the symbol at which it is due."""
+        self.messages = 0
+
+
 def _broken(value: bytes, message_idx: int) -> bytes:
-    """Return a value that is cut, has a price that is not positive, or a time that is none."""
+    """Return a value that is cut, has a quantity that is not positive, or a time that is none."""
     if message_idx % 3 == 0:
         return value[: len(value) // 2]
     trade = json.loads(value)
-    trade |= {"price": "-1"} if message_idx % 3 == 1 else {"timestamp": "noon"}
+    trade |= {"quantity": "-1"} if message_idx % 3 == 1 else {"timestamp": "noon"}
     return json.dumps(trade, separators=(",", ":")).encode()
 
 
