@@ -113,7 +113,7 @@ def equal_bytes(
     if size >= _EIGHT:
         # The last word may begin within the one before it.
         last = size - _EIGHT
-        return word_at(left, left_start + last) == word_at(right, right_start + last)
+        return bool(word_at(left, left_start + last) == word_at(right, right_start + last))
     while idx < size:
         if left[left_start + idx] != right[right_start + idx]:
             return False

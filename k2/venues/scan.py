@@ -213,7 +213,7 @@ def _after_guess(
     size = sizes[guess] + _AROUND_KEY
     if position + size > end or not equal_bytes(data, position, text, starts[guess], size):
         return _ZERO
-    return position + size
+    return np.uint64(position + size)
 
 
 @allocation_free
