@@ -1,5 +1,6 @@
 """Dataflow of the job."""
 
+import gc
 import os
 import sys
 from types import TracebackType
@@ -20,4 +21,6 @@ def _report_unknown_flow(kind: type[BaseException], error: BaseException, traceb
 if is_job():
     exit_on_signals()
     hide_modules()
+    # What a start makes is kept: to look for garbage in it takes a seventh of the start. `bootstrap` turns it on again.
+    gc.disable()
     sys.excepthook = _report_unknown_flow
