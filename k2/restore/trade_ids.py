@@ -33,9 +33,9 @@ from k2.model.state_source import ID_BLOCKS_FORMAT, IdBlock, Positions, Reach, S
 from k2.model.symbols import Symbols
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
-from k2.query.pool import open_engine
 from k2.restore.checkpoints import Checkpoints
 from k2.restore.content_columns import pair_numbers, short_fingerprints_of
+from k2.restore.queries import open_engine
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import CheckpointError, read_id_block
 from k2.storage.row_filters import any_of, rows_from

@@ -16,6 +16,14 @@ bootstrap()
 print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 """
 
+IMPORTED = """
+import sys
+import k2.ops.signals
+k2.ops.signals.is_job = lambda: True
+import flows.trades
+print(*sys.modules)
+"""
+
 
 def run(code: str, **environment: str) -> str:
     """Run Python code in a process of its own, as from a checkout; return what it prints."""
@@ -40,3 +48,10 @@ def test_garbage_is_collected_once_the_job_has_started(broker: Broker, tmp_path:
         "K2_METRICS_PORT": "0",
     }
     assert run(BOOTSTRAP, **settings).split() == ["True", "True"]
+
+
+def test_modules_that_the_job_does_not_use_are_not_imported() -> None:
+    """They took a fifth of the time, and 30 MB: DuckDB is imported once a query is made, and rich never."""
+    imported = run(IMPORTED).split()
+    assert "k2.restore.tables" in imported
+    assert not {"_duckdb", "attr", "duckdb", "k2.query.engine", "pandas", "rich"} & set(imported)
