@@ -4,7 +4,7 @@ Symbol ids are valid only together with the registry that assigned them: data th
 """
 
 import threading
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
-    """Encode text as uint8[bytes] of UTF-8, for compiled loops."""
-    return np.frombuffer(text.encode(), dtype=np.uint8)
+    """Encode text as uint8[bytes] of UTF-8, for compiled loops; it can be written, as all arrays that loops take."""
+    return np.frombuffer(bytearray(text.encode()), dtype=np.uint8)
 
 
 @allocation_free
@@ -176,9 +176,11 @@ def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:
 @allocation_free
 def _free_slot(table: SymbolTable, symbol_id: int) -> int:
     slots, starts, exchange_sizes, symbol_sizes, names = table
-    start, exchange_size = starts[symbol_id], exchange_sizes[symbol_id]
+    start = starts[symbol_id]
+    exchange_size: Any = np.int64(exchange_sizes[symbol_id])
+    symbol_size: Any = np.int64(symbol_sizes[symbol_id])
     mask = np.uint64(len(slots) - 1)
-    slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_sizes[symbol_id])
+    slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_size)
     while slots[slot] >= 0:
         slot = (slot + np.uint64(1)) & mask
     return int(slot)

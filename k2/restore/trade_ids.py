@@ -365,5 +365,6 @@ def _id_hashes(ids: "pa.Array[Any]", symbols: NDArray[np.int32], hasher: TradeId
     _, offsets, text = ids.cast(pa.large_string()).buffers()
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]
-    data = np.frombuffer(memoryview(text or b""), dtype=np.uint8)
+    # A copy can be written, as all arrays that rules are compiled for.
+    data = np.frombuffer(bytearray(text or b""), dtype=np.uint8)
     return hasher.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)

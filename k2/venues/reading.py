@@ -99,7 +99,7 @@ def _parsed(decode: Callable[[bytes], T], value: bytes) -> T:
         RejectedError: `malformed` if it is not JSON in UTF-8, or nested too deep.
         ValidationError: as `decode` raises it.
     """
-    if nesting(np.frombuffer(value, dtype=np.uint8)) > NESTING_MAX:
+    if nesting(np.frombuffer(bytearray(value), dtype=np.uint8)) > NESTING_MAX:
         _malformed(f"nested more than {NESTING_MAX} deep")
     try:
         value.decode()
