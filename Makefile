@@ -5,6 +5,8 @@ PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip
 	--no-emit-find-links --custom-compile-command "make lock"
 LOCK = $(LOCKING) pyproject.toml $(PINNING) --extra all --group build
 PACKAGES = demo flows k2 operators
+# Packages with compiled rules.
+RULES = dedup iceberg kafka model sequencing venues
 
 PYTEST = .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
@@ -21,26 +23,26 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/runtime ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
+demo: .venv/rules ## start a broker, publish a market with known faults, run the job, compare (ARGS="--messages 10000")
 	@.venv/bin/python -m k2.cli demo $(ARGS)
 
-test: .venv/dev ## run the quick tests, a few minutes (ARGS="tests/sequencing -x")
+test: .venv/dev .venv/rules ## run the quick tests, a few minutes (ARGS="tests/sequencing -x")
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 # One process more than there are cores: these tests wait for brokers, epochs and browsers much of their time.
 test-all: test ## run the slow tests too: real processes, servers, a browser, the torture
 	@$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -m slow $(ARGS)
 
-torture: .venv/dev ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
+torture: .venv/dev .venv/rules ## crash and rescale the job, seed by seed, and check every row (SEEDS=1000, ARGS=--verbose)
 	@.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),100) $(ARGS)
 
-torture-mutants: .venv/dev ## plant bugs in the job, and print the seed at which the torture finds each
+torture-mutants: .venv/dev .venv/rules ## plant bugs in the job, and print the seed at which the torture finds each
 	@.venv/bin/python -m tests.simulation.proof $(ARGS)
 
-torture-processes: .venv/dev ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
+torture-processes: .venv/dev .venv/rules ## kill and rescale real processes on a real broker, round by round (ROUNDS=20)
 	@.venv/bin/python -m tests.flows.torture --rounds $(or $(ROUNDS),10) $(ARGS)
 
-numberings: .venv/dev ## check the rules on feeds with known gaps and restarts, seed by seed (SEEDS=1000)
+numberings: .venv/dev .venv/rules ## check the rules on feeds with known gaps and restarts, seed by seed (SEEDS=1000)
 	@.venv/bin/python -m tests.sequencing.numberings_of_many_seeds --seeds $(or $(SEEDS),1000) $(ARGS)
 
 mutants: .venv/dev ## change the rules in five thousand small ways, and list each change that no test detects
@@ -54,22 +56,22 @@ lint: .venv/dev ## run ruff, mypy and the import rules
 	.venv/bin/mypy --strict --no-error-summary
 	.venv/bin/lint-imports --no-logo
 
-bench: .venv/dev ## measure CPU per message of the whole job against a bare consume() loop
+bench: .venv/dev .venv/rules ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
-upkeep: .venv/dev ## run job, upkeep and queries side by side with kills at random (ARGS="--minutes 10 --catalog rest-s3")
+upkeep: .venv/dev .venv/rules ## run job, upkeep and queries side by side with kills at random (ARGS="--minutes 10 --catalog rest-s3")
 	@.venv/bin/python -m tests.flows.upkeep $(ARGS)
 
-outage: .venv/dev ## take the broker away from a supervised job, twice (ARGS="--minutes 5")
+outage: .venv/dev .venv/rules ## take the broker away from a supervised job, twice (ARGS="--minutes 5")
 	@.venv/bin/python -m tests.flows.outage $(ARGS)
 
-idle: .venv/dev ## run a job without messages for as many epochs as an hour has, and watch its health (ARGS="--minutes 6")
+idle: .venv/dev .venv/rules ## run a job without messages for as many epochs as an hour has, and watch its health (ARGS="--minutes 6")
 	@.venv/bin/python -m tests.flows.idle $(ARGS)
 
-hosts: .venv/dev ## run a cluster on three hosts, and cut one off (needs root; ARGS="--cuts 2:60")
+hosts: .venv/dev .venv/rules ## run a cluster on three hosts, and cut one off (needs root; ARGS="--cuts 2:60")
 	@unshare --net --mount .venv/bin/python -m tests.flows.hosts $(ARGS)
 
-whole-day: .venv/dev ## mend a simulated day with losses to a whole one, with every step killed (ARGS="--seeds 5")
+whole-day: .venv/dev .venv/rules ## mend a simulated day with losses to a whole one, with every step killed (ARGS="--seeds 5")
 	@.venv/bin/python -m tests.flows.whole_day --kills $(ARGS)
 
 spark: .venv/dev ## let Spark read the tables and clean them up, and start the job after it (needs Java and Maven)
@@ -111,6 +113,11 @@ clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 .venv/dev: .venv/bin/python requirements/dev.txt pyproject.toml
 	@$(call install,dev)
 	@touch .venv/runtime $@
+
+# All rules of the job, once for all processes of tests and of the demo.
+.venv/rules: .venv/runtime $(wildcard $(RULES:%=k2/%/*.py))
+	@.venv/bin/python -m k2.cli compile
+	@touch $@
 
 define install
 echo "Installing requirements/$(1).txt into .venv (once, about a minute) ..." >&2 && \

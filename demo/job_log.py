@@ -1,7 +1,7 @@
 """What the log of the job says of its speed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,37 +10,66 @@ __all__ = ["Speed", "read_speed"]
 
 
 class Speed(NamedTuple):
-    """Speed of the last run of the job, and the time that all runs spent on compilation."""
+    """Speed of the last run of the job, and what all runs spent on starting and on compilation."""
 
     compile_seconds: float
     """Time to compile the rules; 0 if they were loaded from the cache."""
+    start_seconds: list[float]
+    """Of each run, from the start of its process until it reads the first partition."""
     messages: int
-    """Messages that the last run committed after its first commit."""
+    """Messages that the last run committed."""
     seconds: float
-    """Time from the first commit of the last run to its last."""
+    """Time of the last run from its first read to its last commit, without compilation."""
 
     @property
     def messages_per_second(self) -> float | None:
-        """The steady rate; None if the last run had one commit only."""
-        return self.messages / self.seconds if self.seconds else None
+        """The steady rate; None if the last run committed nothing."""
+        return self.messages / self.seconds if self.seconds > 0 else None
 
 
-def read_speed(log: Path) -> Speed:
-    """Read the speed from the job's log, a JSON object on each line of K2."""
-    compile_seconds = 0.0
-    commits: list[tuple[datetime, int]] = []
+class _Run:
+    """What the log says of one run."""
+
+    def __init__(self) -> None:
+        self.read_at: datetime | None = None
+        self.committed_at: datetime | None = None
+        self.messages = 0
+        self.compile_seconds = 0.0
+
+    def seconds(self) -> float:
+        if self.read_at is None or self.committed_at is None:
+            return 0.0
+        return (self.committed_at - self.read_at).total_seconds() - self.compile_seconds
+
+
+def read_speed(log: Path, started_at: Sequence[datetime]) -> Speed:
+    """Read the speed from the job's log, a JSON object on each line of K2; the runs were started at these times."""
+    runs: list[_Run] = []
     for line in _lines(log):
+        if line.get("event") == "recovery_store_ready":
+            runs.append(_Run())
+        if not runs:
+            continue
+        run = runs[-1]
         match line.get("event"):
-            case "recovery_store_ready":
-                commits.clear()
+            case "reading":
+                run.read_at = run.read_at or datetime.fromisoformat(line["timestamp"])
             case "rules_compiled":
-                compile_seconds += line["seconds"]
+                run.compile_seconds += line["seconds"]
             case "committed":
-                commits.append((datetime.fromisoformat(line["timestamp"]), line["received"]))
-    if not commits:
-        return Speed(compile_seconds, 0, 0.0)
-    times = [time for time, _ in commits]
-    return Speed(compile_seconds, sum(count for _, count in commits[1:]), (times[-1] - times[0]).total_seconds())
+                run.committed_at = datetime.fromisoformat(line["timestamp"])
+                run.messages += line["received"]
+    last = runs[-1] if runs else _Run()
+    return Speed(
+        compile_seconds=sum(run.compile_seconds for run in runs),
+        start_seconds=[
+            (run.read_at - started).total_seconds()
+            for run, started in zip(runs, started_at, strict=False)
+            if run.read_at is not None
+        ],
+        messages=last.messages,
+        seconds=last.seconds(),
+    )
 
 
 def _lines(log: Path) -> Iterator[dict[str, Any]]:

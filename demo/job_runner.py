@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -42,9 +43,10 @@ class _Job(ChildProcess):
 
 
 class JobRunner:
-    """Runs the job from one topic into one table; `seconds` has the lifetime of each process."""
+    """Runs the job from one topic into one table; `started_at` and `seconds` say when and how long each process ran."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
+        self.started_at: list[datetime] = []
         self.seconds: list[float] = []
         self._settings = settings
         self._log = log
@@ -71,6 +73,7 @@ class JobRunner:
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(root), *job]
         child = _Job(command, self._log, self._environment(K2_RUN_TO_END=str(to_end).lower()))
         started = time.monotonic()
+        self.started_at.append(datetime.now(UTC))
         try:
             child.start()
             yield Run(child, self._settings)

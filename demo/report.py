@@ -35,6 +35,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as the content of one JSON document."""
     rate = outcome.speed.messages_per_second
+    job_seconds = sum(outcome.run_seconds)
     return {
         "ok": outcome.ok,
         "messages": outcome.plan.messages,
@@ -46,6 +47,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "messages_per_second": None if rate is None else round(rate),
         "steady_messages": outcome.speed.messages,
         "steady_seconds": round(outcome.speed.seconds, 3),
+        "messages_per_second_with_start": round(outcome.plan.messages / job_seconds),
+        "start_seconds": [round(seconds, 3) for seconds in outcome.speed.start_seconds],
         "compile_seconds": round(outcome.speed.compile_seconds, 3),
         "killed_at": outcome.killed_at,
         "injected": dict(sorted(outcome.expected.injected.items())),
@@ -125,19 +128,24 @@ def _environment(outcome: Outcome) -> str:
 
 
 def _speed(outcome: Outcome) -> list[str]:
-    speed = outcome.speed
+    speed, messages, job_seconds = outcome.speed, outcome.plan.messages, sum(outcome.run_seconds)
     rate = (
-        "No steady rate: the job made one commit after its restart; publish more with --messages."
+        "Steady rate: none, the job committed nothing after its restart."
         if speed.messages_per_second is None
-        else f"{speed.messages_per_second:,.0f} messages a second: {speed.messages:,} in {speed.seconds:.1f} s, "
-        "from the first commit after the restart to the last, without start-up."
+        else f"Steady rate: {speed.messages_per_second:,.0f} messages a second ({speed.messages:,} in "
+        f"{speed.seconds:.1f} s), from the first read after the restart to the last commit."
+    )
+    starts = " and ".join(f"{seconds:.1f}" for seconds in speed.start_seconds)
+    in_all = (
+        f"With start-up: {messages / job_seconds:,.0f} messages a second ({messages:,} in {job_seconds:.1f} s), in "
+        f"both runs of the job, which took {starts} s to start."
     )
     compiled = (
         f"Compilation of the rules: {speed.compile_seconds:.1f} s, cached for later starts."
         if speed.compile_seconds
         else "Compilation of the rules: none, they were in the cache."
     )
-    return [rate, compiled]
+    return [rate, in_all, compiled]
 
 
 def _lines(outcome: Outcome) -> list[str]:

@@ -139,7 +139,7 @@ def run_demo(plan: Plan) -> Outcome:
         killed_at=killed_at,
         publish_seconds=publisher.seconds,
         run_seconds=job_runner.seconds,
-        speed=read_speed(plan.folder / "job.log"),
+        speed=read_speed(plan.folder / "job.log", job_runner.started_at),
         seconds=time.monotonic() - started,
     )
     if outcome.ok:

@@ -1,5 +1,6 @@
 """Dataflow of the job."""
 
+import gc
 import os
 import sys
 from types import TracebackType
@@ -19,5 +20,7 @@ def _report_unknown_flow(kind: type[BaseException], error: BaseException, traceb
 # Before the imports of the dataflow, which take seconds.
 if is_job():
     exit_on_signals()
-    hide_modules()
+    hide_modules(is_job=True)
+    # What a start makes is kept: to look for garbage in it takes a seventh of the start. `bootstrap` turns it on again.
+    gc.disable()
     sys.excepthook = _report_unknown_flow

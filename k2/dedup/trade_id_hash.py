@@ -8,7 +8,7 @@ million ids collide by chance is 10^-23.
 import hashlib
 import threading
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ KEY_BYTES: Final = 16
 
 _U8: Final = np.uint64(8)
 _WORD_BITS: Final = np.uint64(64)
+_U13, _U16, _U17, _U21, _U32 = (np.uint64(bits) for bits in (13, 16, 17, 21, 32))
+# Not literals, each of which is a type of its own: what takes them would be compiled for each.
+_WORD_BYTES: Final[Any] = np.int64(8)
+_ROUNDS: Final[Any] = np.int64(2)
+_LAST_ROUNDS: Final[Any] = np.int64(4)
 
 
 def table_key(table_id: uuid.UUID) -> bytes:
@@ -33,9 +38,8 @@ def table_key(table_id: uuid.UUID) -> bytes:
 
 
 @compiled
-def _rotated(word: np.uint64, bits: int) -> np.uint64:
-    left = np.uint64(bits)
-    return (word << left) | (word >> (_WORD_BITS - left))
+def _rotated(word: np.uint64, bits: np.uint64) -> np.uint64:
+    return (word << bits) | (word >> (_WORD_BITS - bits))
 
 
 @compiled
@@ -44,15 +48,15 @@ def _rounds(
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     for _ in range(count):
         v0 += v1
-        v1 = _rotated(v1, 13) ^ v0
-        v0 = _rotated(v0, 32)
+        v1 = _rotated(v1, _U13) ^ v0
+        v0 = _rotated(v0, _U32)
         v2 += v3
-        v3 = _rotated(v3, 16) ^ v2
+        v3 = _rotated(v3, _U16) ^ v2
         v0 += v3
-        v3 = _rotated(v3, 21) ^ v0
+        v3 = _rotated(v3, _U21) ^ v0
         v2 += v1
-        v1 = _rotated(v1, 17) ^ v2
-        v2 = _rotated(v2, 32)
+        v1 = _rotated(v1, _U17) ^ v2
+        v2 = _rotated(v2, _U32)
     return v0, v1, v2, v3
 
 
@@ -76,14 +80,14 @@ def siphash(
     v3 = key_high ^ np.uint64(0x7465646279746573)
     whole = size - size % 8
     for idx in range(start, start + whole, 8):
-        word = _word(text, idx, 8)
-        v0, v1, v2, v3 = _rounds(v0, v1, v2, v3 ^ word, 2)
+        word = _word(text, idx, _WORD_BYTES)
+        v0, v1, v2, v3 = _rounds(v0, v1, v2, v3 ^ word, _ROUNDS)
         v0 ^= word
     word = _word(text, start + whole, size - whole) | (np.uint64(size & 0xFF) << np.uint64(56))
-    v0, v1, v2, v3 = _rounds(v0, v1, v2, v3 ^ word, 2)
-    v0, v1, v2, v3 = _rounds(v0 ^ word, v1, v2 ^ np.uint64(0xEE), v3, 4)
+    v0, v1, v2, v3 = _rounds(v0, v1, v2, v3 ^ word, _ROUNDS)
+    v0, v1, v2, v3 = _rounds(v0 ^ word, v1, v2 ^ np.uint64(0xEE), v3, _LAST_ROUNDS)
     low = v0 ^ v1 ^ v2 ^ v3
-    v0, v1, v2, v3 = _rounds(v0, v1 ^ np.uint64(0xDD), v2, v3, 4)
+    v0, v1, v2, v3 = _rounds(v0, v1 ^ np.uint64(0xDD), v2, v3, _LAST_ROUNDS)
     return low, v0 ^ v1 ^ v2 ^ v3
 
 
@@ -102,7 +106,8 @@ def _hash_rows(
     """
     for row in range(len(starts)):
         key_low, key_high = keys[symbols[row], 0], keys[symbols[row], 1]
-        out[row, 0], out[row, 1] = siphash(key_low, key_high, text, starts[row], sizes[row])
+        size: Any = np.int64(sizes[row])
+        out[row, 0], out[row, 1] = siphash(key_low, key_high, text, starts[row], size)
 
 
 class TradeIdHasher:
@@ -151,4 +156,4 @@ class TradeIdHasher:
     def _symbol_key(self, symbol_id: int) -> tuple[np.uint64, np.uint64]:
         # 0xFF never occurs in UTF-8, so these bytes are unique to the pair of names.
         names = b"\xff".join(name.encode() for name in self.symbols.name(symbol_id))
-        return siphash(self._key[0], self._key[1], np.frombuffer(names, dtype=np.uint8), 0, len(names))
+        return siphash(self._key[0], self._key[1], np.frombuffer(bytearray(names), dtype=np.uint8), 0, len(names))

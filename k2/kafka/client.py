@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import confluent_kafka
@@ -150,6 +151,7 @@ class KafkaClient:
         """
         consumer = confluent_kafka.Consumer({**self._config, "fetch.wait.max.ms": 5, "auto.offset.reset": "latest"})
         try:
+            _find_leaders(consumer, partitions)
             consumer.assign(
                 [_with_offset(topic_partition, confluent_kafka.OFFSET_END) for topic_partition in partitions]
             )
@@ -278,6 +280,17 @@ def _is_electing(error: BaseException) -> bool:
 
 # The first answer after a topic is created or a broker restarts can come from a broker that does not lead yet.
 _once_elected: Final = ELECTION.retrying(_is_electing)
+
+
+def _find_leaders(consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
+    """Make a new consumer know the leaders of all partitions, by a request that waits for one of each topic.
+
+    librdkafka asks for the end of a partition whose leader it does not know only after half a second.
+    """
+    for topic_partition in {one.topic: one for one in partitions}.values():
+        # A broker that does not answer is reported by what follows.
+        with suppress(KafkaException):
+            consumer.get_watermark_offsets(_with_offset(topic_partition, 0), timeout=ANSWER_SECONDS_MAX)
 
 
 def _read_end_offsets(

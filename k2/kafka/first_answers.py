@@ -24,7 +24,11 @@ def first_answers(
     waiting = set(partitions)
     deadline = time.monotonic() + seconds_max
     while waiting and time.monotonic() <= deadline:
-        for message in consumer.consume(MESSAGES_PER_POLL, timeout=POLL_SECONDS):
+        first = consumer.poll(POLL_SECONDS)
+        if first is None:
+            continue
+        # `consume` would wait for its whole time unless as many messages come as it may return.
+        for message in (first, *consumer.consume(MESSAGES_PER_POLL, timeout=0)):
             topic_partition = TopicPartition(str(message.topic()), int(message.partition() or 0))
             if topic_partition in waiting:
                 waiting.remove(topic_partition)

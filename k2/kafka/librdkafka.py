@@ -32,7 +32,7 @@ from k2.kafka.native_calls import (
 from k2.model.compiled import compiled
 from k2.model.origin import HEADERS, MessageMarks, marks_of
 
-__all__ = ["Fetched", "Library", "PartitionQueue", "load_library"]
+__all__ = ["Fetched", "Library", "PartitionQueue", "load_library", "read_nothing"]
 
 POLL_MESSAGES_MAX: Final = 20_000
 """Maximum of one poll: with 20,000 messages per poll, a message costs a fifth less than with 5,000."""
@@ -309,6 +309,22 @@ class PartitionQueue:
         """Release the queue; it must not be polled again."""
         self._library.io_event(self._queue, -1, None, 0)
         self._library.destroy_queue(self._queue)
+
+
+def read_nothing() -> None:
+    """Call the loops of `PartitionQueue` on no messages, so that they are compiled; without the library, do nothing."""
+    library = load_library()
+    if library is None:
+        return
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": "localhost:1", "group.id": "k2", "log_level": 0})
+    try:
+        handle = library.handle(consumer)
+        if handle is not None:
+            queue = PartitionQueue(library, handle, "nothing", 0)
+            queue._columns(0)  # noqa: SLF001  what `poll` does with messages
+            queue.close()
+    finally:
+        consumer.close()
 
 
 @cache

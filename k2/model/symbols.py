@@ -5,7 +5,7 @@ Symbol ids are valid only together with the registry that assigned them: data th
 
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 def as_bytes(text: str) -> NDArray[np.uint8]:
-    """Encode text as uint8[bytes] of UTF-8, for compiled loops."""
-    return np.frombuffer(text.encode(), dtype=np.uint8)
+    """Encode text as uint8[bytes] of UTF-8, for compiled loops; it can be written, as all arrays that loops take."""
+    return np.frombuffer(bytearray(text.encode()), dtype=np.uint8)
 
 
 @allocation_free
@@ -188,7 +188,10 @@ def _insert(table: SymbolTable, first: int, last: int) -> None:
     slots, starts, exchange_sizes, symbol_sizes, names = table
     mask = np.uint64(len(slots) - 1)
     for symbol_id in range(first, last):
-        start, exchange_size, symbol_size = starts[symbol_id], exchange_sizes[symbol_id], symbol_sizes[symbol_id]
+        start = starts[symbol_id]
+        # As others call it, so that it is compiled once.
+        exchange_size: Any = np.int64(exchange_sizes[symbol_id])
+        symbol_size: Any = np.int64(symbol_sizes[symbol_id])
         slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_size)
         while slots[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask

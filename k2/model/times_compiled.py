@@ -12,6 +12,9 @@ __all__ = ["read_time"]
 
 _DATE_TIME_CHARACTERS: Final = 19
 _DASH, _COLON, _POINT, _LETTER_T, _LETTER_Z, _DIGIT_0 = (int(character) for character in b"-:.TZ0")
+# Not literals, each of which is a type of its own, for which `_digits` would be compiled.
+_TWO: Final[Any] = np.int64(2)
+_FOUR: Final[Any] = np.int64(4)
 _MONTH_DAYS: Final = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 
@@ -84,9 +87,9 @@ def read_time(data: NDArray[np.uint8], start: int, end: int) -> tuple[bool, int]
     fraction = start + _DATE_TIME_CHARACTERS
     if end <= fraction or data[end - 1] != _LETTER_Z or not _has_separators(data, start):
         return False, 0
-    year, month, day = _digits(data, start, 4), _digits(data, start + 5, 2), _digits(data, start + 8, 2)
-    hour, minute = _digits(data, start + 11, 2), _digits(data, start + 14, 2)
-    second, micros = _digits(data, start + 17, 2), _microseconds(data, fraction, end - 1)
+    year, month, day = _digits(data, start, _FOUR), _digits(data, start + 5, _TWO), _digits(data, start + 8, _TWO)
+    hour, minute = _digits(data, start + 11, _TWO), _digits(data, start + 14, _TWO)
+    second, micros = _digits(data, start + 17, _TWO), _microseconds(data, fraction, end - 1)
     if not _is_day(year, month, day) or not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
         return False, 0
     seconds = hour * 3600 + minute * 60 + second

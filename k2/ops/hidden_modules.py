@@ -13,10 +13,15 @@ HIDDEN: Final = frozenset({"coverage", "pandas", "rich.traceback"})
 """Arrow imports pandas, which takes longer than most queries, and numba coverage. Structlog imports `rich.traceback`,
 for tracebacks that show the values of variables, of which some are secrets. Neither the job nor a command uses them; a
 module that was imported before, as by a measurement of coverage, stays."""
+HIDDEN_FROM_JOB: Final = frozenset({"rich"})
+"""Structlog imports it for tracebacks in colour, which takes a twentieth of a start. Commands print tables with it."""
 
 
 class _Hiding(MetaPathFinder):
     """Finder that is asked first, and says of a hidden module that it is not installed."""
+
+    def __init__(self, hidden: frozenset[str]) -> None:
+        self._hidden = hidden
 
     def find_spec(
         self,
@@ -29,11 +34,11 @@ class _Hiding(MetaPathFinder):
         Raises:
             ModuleNotFoundError: the module is hidden.
         """
-        if fullname in HIDDEN:
+        if fullname in self._hidden:
             raise ModuleNotFoundError(f"{fullname} is hidden from this process", name=fullname)
         return None
 
 
-def hide_modules() -> None:
-    """Make the hidden modules look absent to this process, whichever are installed."""
-    sys.meta_path.insert(0, _Hiding())
+def hide_modules(*, is_job: bool = False) -> None:
+    """Make the hidden modules look absent to this process, whichever are installed; more of them to the job."""
+    sys.meta_path.insert(0, _Hiding(HIDDEN | HIDDEN_FROM_JOB if is_job else HIDDEN))

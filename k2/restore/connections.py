@@ -1,17 +1,19 @@
 """What the tables have of connections, for a start."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
 
 from k2.model.connections import ConnectionKey, Seen
 from k2.model.state_source import Ranges
 from k2.ops.settings import Settings
-from k2.query.connection_gaps import missing_of_connections
-from k2.query.engine import Engine
 from k2.restore.writer_states import WriterStates
 from k2.sequencing.connection_states import ConnectionStates
 from k2.storage.table_properties import CONNECTIONS
+
+if TYPE_CHECKING:
+    from k2.query.engine import Engine
 
 __all__ = ["TableConnectionSource"]
 
@@ -28,6 +30,8 @@ class TableConnectionSource(WriterStates[ConnectionStates, ConnectionKey]):
         return self.state(group).seen(group, self.committed(group))
 
 
-def _missing(engine: Engine, ledger: Table) -> Mapping[ConnectionKey, Ranges]:
+def _missing(engine: "Engine", ledger: Table) -> Mapping[ConnectionKey, Ranges]:
+    from k2.query.connection_gaps import missing_of_connections  # noqa: PLC0415  as in `k2.restore.queries`
+
     engine.register("sequence_events", ledger)
     return missing_of_connections(engine)

@@ -29,15 +29,16 @@ def fingerprints_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """
     _, offsets, text = batch["trade_id"].cast(pa.large_string()).buffers()
     assert offsets is not None
+    # Copies can be written, as all arrays that rules are compiled for.
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(batch) + 1]
     sizes = np.where(batch["trade_id"].is_null().to_numpy(zero_copy_only=False), -1, np.diff(bounds))
     return fingerprints(
         ContentColumns(
-            batch["sequence"].to_numpy(),
+            batch["sequence"].to_numpy().copy(),
             _words(batch["price"]),
             _words(batch["quantity"]),
             _side_numbers(batch["side"]),
-            np.frombuffer(memoryview(text or b""), dtype=np.uint8),
+            np.frombuffer(bytearray(text or b""), dtype=np.uint8),
             bounds[:-1],
             sizes.astype(np.int32),
         )
@@ -69,4 +70,4 @@ def _words(decimals: "pa.Array[Any]") -> NDArray[np.uint64]:
     if not len(decimals):
         return np.empty((0, 2), dtype=np.uint64)
     words = np.frombuffer(memoryview(decimals.buffers()[1]), dtype=np.uint64)  # type: ignore[arg-type]
-    return words.reshape(-1, 2)[decimals.offset : decimals.offset + len(decimals)]
+    return words.reshape(-1, 2)[decimals.offset : decimals.offset + len(decimals)].copy()

@@ -12,8 +12,8 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 from k2.model.content import COVERED, NON_MARKET_CONTENT
 from k2.model.state_source import NO_CONTENTS, SessionKey, StoredContents, StoredSession, WantedContents
 from k2.ops.settings import Settings
-from k2.query.pool import open_engine
 from k2.restore.content_columns import fingerprints_of
+from k2.restore.queries import open_engine
 from k2.sequencing.intervals import IntervalSet
 from k2.storage.catalog import find_table
 from k2.storage.row_filters import any_of

@@ -1,6 +1,7 @@
 """What the tables have of feeds, for a start."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
 
@@ -8,11 +9,12 @@ from k2.model.feeds import FeedKey, FeedRange, FeedTopic
 from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import Ranges
 from k2.ops.settings import Settings
-from k2.query.engine import Engine
-from k2.query.feed_gaps import missing_of_feeds, register_feed_events
 from k2.restore.writer_states import WriterStates
 from k2.sequencing.feed_states import FeedStates
 from k2.storage.table_properties import FEEDS
+
+if TYPE_CHECKING:
+    from k2.query.engine import Engine
 
 __all__ = ["TableFeedSource"]
 
@@ -35,6 +37,8 @@ class TableFeedSource(WriterStates[FeedStates, FeedKey]):
         return self.state(group).events(group)
 
 
-def _missing(engine: Engine, ledger: Table) -> Mapping[FeedKey, Ranges]:
+def _missing(engine: "Engine", ledger: Table) -> Mapping[FeedKey, Ranges]:
+    from k2.query.feed_gaps import missing_of_feeds, register_feed_events  # noqa: PLC0415  as in `k2.restore.queries`
+
     register_feed_events(engine, ledger)
     return missing_of_feeds(engine)

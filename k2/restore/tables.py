@@ -31,11 +31,9 @@ from k2.model.symbols import Symbols
 from k2.ops.metrics import STATE_REBUILT
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
-from k2.query.gaps import missing_ranges
-from k2.query.pool import open_engine
-from k2.query.stored_sessions import stored_sessions
 from k2.restore.checkpoints import Checkpoints, find_checkpoints
 from k2.restore.contents import read_contents
+from k2.restore.queries import open_engine
 from k2.restore.recovery_store import NO_STORE, ResumeInfo
 from k2.restore.trade_ids import StoredTradeIds
 from k2.sequencing.non_market import joined
@@ -199,6 +197,8 @@ class TableStateSource:
         """Query the sessions in the table that the states may lack."""
         if self._trades is None or not self._is_behind():
             return []
+        from k2.query.stored_sessions import stored_sessions  # noqa: PLC0415  as in `k2.restore.queries`
+
         with open_engine(self._settings) as engine:
             row_filter = _rows_from_offsets(self._resumed_offsets, self._progress)
             engine.register("trades", self._trades, row_filter=row_filter, committed_after=self._committed_after)
@@ -219,6 +219,8 @@ class TableStateSource:
         table = find_table(self._settings, "sequence_events")
         if table is None:
             return Ledger(frozenset(), {})
+        from k2.query.gaps import missing_ranges  # noqa: PLC0415  as in `k2.restore.queries`
+
         with open_engine(self._settings) as engine:
             engine.register("sequence_events", table)
             started = engine.query(_STARTED)

@@ -33,9 +33,9 @@ from k2.model.state_source import ID_BLOCKS_FORMAT, IdBlock, Positions, Reach, S
 from k2.model.symbols import Symbols
 from k2.ops.retry import retried
 from k2.ops.settings import Settings
-from k2.query.pool import open_engine
 from k2.restore.checkpoints import Checkpoints
 from k2.restore.content_columns import pair_numbers, short_fingerprints_of
+from k2.restore.queries import open_engine
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 from k2.storage.checkpoints import CheckpointError, read_id_block
 from k2.storage.row_filters import any_of, rows_from
@@ -365,5 +365,6 @@ def _id_hashes(ids: "pa.Array[Any]", symbols: NDArray[np.int32], hasher: TradeId
     _, offsets, text = ids.cast(pa.large_string()).buffers()
     assert offsets is not None
     bounds = np.frombuffer(memoryview(offsets), dtype=np.int64)[: len(ids) + 1]
-    data = np.frombuffer(memoryview(text or b""), dtype=np.uint8)
+    # A copy can be written, as all arrays that rules are compiled for.
+    data = np.frombuffer(bytearray(text or b""), dtype=np.uint8)
     return hasher.of(data, bounds[:-1], np.diff(bounds).astype(np.int32), symbols)

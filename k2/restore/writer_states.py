@@ -2,17 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pyiceberg.table import Table
 
 from k2.iceberg.table_progress import progress_of
 from k2.model.state_source import Positions, Ranges
 from k2.ops.settings import Settings
-from k2.query.engine import Engine
-from k2.query.pool import open_engine
+from k2.restore.queries import open_engine
 from k2.storage.catalog import find_table
 from k2.storage.table_properties import TableProperty
+
+if TYPE_CHECKING:
+    from k2.query.engine import Engine
 
 __all__ = ["WriterStates"]
 
@@ -28,7 +30,7 @@ class WriterStates(Generic[State, Key]):
         settings: Settings,
         trades: Table,
         stored: TableProperty[State],
-        missing: Callable[[Engine, Table], Mapping[Key, Ranges]],
+        missing: Callable[["Engine", Table], Mapping[Key, Ranges]],
     ) -> None:
         """Read the properties of `trades` now, before the job commits anything; `missing` queries the ledger later."""
         self._settings = settings

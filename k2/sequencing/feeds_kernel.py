@@ -1,7 +1,7 @@
 """The compiled loop of feeds: trades that continue what their feed brought of a symbol, and how late each copy came."""
 
 from math import log2
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,8 +178,11 @@ def follow_feed(
         row, verdict = rows[slice_idx], verdicts[slice_idx]
         if not has_sequence[row]:
             continue
-        slot_idx = slot_of[symbols[row]]
-        session = session_of(verdict, sessions[slice_idx], slots[slot_idx])
+        # As Python calls the two functions, so that they are compiled once.
+        slot_idx: Any = np.int64(slot_of[symbols[row]])
+        outcome: Any = np.int64(verdict)
+        stored_session: Any = np.int64(sessions[slice_idx])
+        session = session_of(outcome, stored_session, slots[slot_idx])
         if session == 0:
             continue
         slot = slots[slot_idx, feed]

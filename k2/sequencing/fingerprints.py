@@ -1,7 +1,7 @@
 """Content fingerprints of recently stored numbers: 6 bytes each, in pages of 256 numbers that expire as a whole."""
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,7 @@ def write_fingerprint(
 @compiled
 def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, content: int) -> bool:
     """Return whether another session of the slot has this content under this sequence number."""
-    page = pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)]
+    page: Any = np.int64(pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)])
     while page >= 0:
         if pages.headers[page, _SESSION] != session and read_fingerprint(pages.words, page, sequence) == content:
             return True

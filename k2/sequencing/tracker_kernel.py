@@ -1,6 +1,6 @@
 """The compiled loop of sequence tracking: rows that continue the newest session of their symbol, or copy its trades."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,8 @@ from k2.sequencing.recent_ranges import add_event, begin_doubt, contradicts, set
 __all__ = ["TrackedColumns", "evidence_at", "follow", "heads_only", "tracked_columns"]
 
 _NONE: Final = np.iinfo(np.int64).min
+_FIRST_SESSION: Final[Any] = np.int64(1)
+"""Not the literal, which is another type, for which `take_page` would be compiled again."""
 
 _effective_time: Final = compiled(effective_time)
 
@@ -271,7 +273,8 @@ def follow(
         row = rows[slice_idx]
         if not has_sequence[row]:
             continue
-        slot_idx, sequence, first = slot_of[symbols[row]], sequences[row], first_sequences[row]
+        slot_idx: Any = np.int64(slot_of[symbols[row]])
+        sequence, first = sequences[row], first_sequences[row]
         slot, kafka_time = slots[slot_idx], kafka_timestamps[messages[row]]
         is_head = verdicts[slice_idx] == HEAD
         if is_head and not _is_overdue(slot, heads[slot_idx], sequence, kafka_time, head_grace_us):
@@ -286,7 +289,7 @@ def follow(
             price, quantity = prices[row], quantities[row]
             content = fingerprint_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
         if slot[SESSION] == 0:
-            page = take_page(pages, slot_idx, 1, sequence)
+            page = take_page(pages, slot_idx, _FIRST_SESSION, sequence)
             if page == NO_PAGE:
                 return slice_idx, count
             _start(slot, first, sequence, at, page)

@@ -10,6 +10,7 @@ from k2.model.batch import MessageBatch
 from k2.model.connections import ConnectionSlice
 from k2.model.reasons import RejectedError
 from k2.model.symbol_names import SYMBOL_BYTES_MAX
+from k2.model.symbols import as_bytes
 from k2.venues.connection_kernel import FOUND, IN_OBJECT, LEFT, NOWHERE, Place, group_ids, read_numbers
 from k2.venues.connection_paths import Steps, find, parse_connection_path
 from k2.venues.reading import read_json
@@ -75,14 +76,14 @@ class _Reader:
     ) -> list[str | None]:
         """Read what the kernel accepts; return the ids of the codes."""
         id_starts, id_sizes = np.empty(len(batch), dtype=np.int64), np.empty(len(batch), dtype=np.int64)
-        read_numbers(
-            batch.data, batch.value_starts, batch.value_sizes, *self._places, numbers, id_starts, id_sizes, results
-        )
+        # Rules are compiled for arrays that can be written, as those of the source; tests have others.
+        data = batch.data if batch.data.flags.writeable else batch.data.copy()
+        read_numbers(data, batch.value_starts, batch.value_sizes, *self._places, numbers, id_starts, id_sizes, results)
         found = np.flatnonzero(results == FOUND)
         if self._name is None:
             return [None] if len(found) else []
         firsts = np.empty(len(found), dtype=np.int64)
-        count = group_ids(batch.data, found, id_starts, id_sizes, codes, firsts)
+        count = group_ids(data, found, id_starts, id_sizes, codes, firsts)
         spans = ((int(id_starts[first]), int(id_sizes[first])) for first in firsts[:count])
         return [batch.data[start : start + size].tobytes().decode() for start, size in spans]
 
@@ -110,7 +111,7 @@ class _Reader:
 
 def _place(steps: Steps | None) -> Place:
     step = None if steps is None else steps[0]
-    key = np.frombuffer(step.encode() if isinstance(step, str) else b"", dtype=np.uint8)
+    key = as_bytes(step if isinstance(step, str) else "")
     return Place(key, NOWHERE if step is None else IN_OBJECT if isinstance(step, str) else step)
 
 

@@ -215,6 +215,8 @@ def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and int32[m, 2]: the other messages, and why they have no rows."""
+    # Rules are compiled for arrays that can be written, as those of the source; tests have others.
+    data = batch.data if batch.data.flags.writeable else batch.data.copy()
     # Enough for one trade a message; the kernel stops if messages have more, and goes on with more rows.
     rows = np.empty((len(batch) + TRADES_MAX, WIDTH), dtype=np.int64)
     others = np.empty((len(batch), 2), dtype=np.int32)
@@ -224,13 +226,13 @@ def _decode_compiled(
             rows = _grown(rows, row_count, first / len(batch))
         free_rows, free_others = rows[row_count:], others[other_count:]
         starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
-        read, new_rows, new_others = kernel(batch.data, starts, sizes, symbols.table, free_rows, free_others)
+        read, new_rows, new_others = kernel(data, starts, sizes, symbols.table, free_rows, free_others)
         free_rows[:new_rows, MESSAGE] += first
         free_others[:new_others, 0] += first
         first, row_count, other_count = first + read, row_count + new_rows, other_count + new_others
     rows = rows[:row_count]
-    intern_new_symbols(batch.data, venue.exchange, rows, symbols)
-    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), others[:other_count]
+    intern_new_symbols(data, venue.exchange, rows, symbols)
+    return columns_of(rows, data, symbols, has_ranges=venue.has_ranges), others[:other_count]
 
 
 def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Symbol ids of the pairs that a compiled decoder meets for the first time."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ __all__ = ["intern_new_symbols"]
 
 INTERNED_FIRST: Final = 64
 """Rows whose pairs are interned before the others are looked up again."""
+_BEGIN: Final[Any] = np.int64(0)
+"""Not the literal, which is another type, for which `lookup` would be compiled again."""
 
 
 def intern_new_symbols(
@@ -57,7 +59,7 @@ def _look_up_again(
     for row in new:
         start, size = rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE]
         if len(own_exchange):
-            symbol_id = lookup(table, own_exchange, 0, len(own_exchange), data, start, size)
+            symbol_id = lookup(table, own_exchange, _BEGIN, len(own_exchange), data, start, size)
         else:
             symbol_id = lookup(table, data, rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE], data, start, size)
         if symbol_id < 0:

@@ -103,10 +103,7 @@ def compiled_decoder(table: VenueTable) -> CompiledDecoder | None:
         left: NDArray[np.int32],
     ) -> tuple[int, int, int]:
         fields, stack = np.empty((slots, 3), dtype=np.uint64), np.empty((DEPTH_MAX, 4), dtype=np.uint64)
-        # An array that can be written is another type, for which the kernel would be compiled again.
-        text = data.view()
-        text.flags.writeable = False
-        return decode_table(program, exchange, text, starts, sizes, symbols, rows, left, fields, stack)
+        return decode_table(program, exchange, data, starts, sizes, symbols, rows, left, fields, stack)
 
     return decode
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ from k2.storage.catalog import find_table
 
 ROOT = Path(__file__).parents[2]
 MESSAGES, SYMBOLS, SEED = 20_000, 60, 11
-SPEED = Speed(compile_seconds=5.0, messages=10_000, seconds=0.5)
+SPEED = Speed(compile_seconds=5.0, start_seconds=[1.25, 1.12], messages=10_000, seconds=0.5)
 
 
 @contextmanager
@@ -168,26 +169,30 @@ def test_the_suggested_commands_read_the_data_of_the_demo(
 @pytest.mark.parametrize(
     ("speed", "said"),
     [
-        (SPEED, ["20,000 messages a second: 10,000 in 0.5 s", "Compilation of the rules: 5.0 s"]),
-        (Speed(0.0, 0, 0.0), ["No steady rate", "Compilation of the rules: none"]),
+        (SPEED, ["Steady rate: 20,000 messages a second (10,000 in 0.5 s)", "Compilation of the rules: 5.0 s"]),
+        (SPEED, ["With start-up: 2,500 messages a second (20,000 in 8.0 s)", "took 1.2 and 1.1 s to start."]),
+        (Speed(0.0, [], 0, 0.0), ["Steady rate: none", "Compilation of the rules: none"]),
     ],
 )
 def test_the_headline_is_the_steady_rate(
     outcome: Outcome, capsys: pytest.CaptureFixture[str], speed: Speed, said: list[str]
 ) -> None:
-    """Compilation has a line of its own; after a single commit there is no steady rate."""
-    print_outcome(replace(outcome, speed=speed), as_json=False)
+    """What start-up takes is next to it, and compilation has a line of its own."""
+    print_outcome(replace(outcome, speed=speed, run_seconds=[5.0, 3.0]), as_json=False)
     text = capsys.readouterr().out
     assert all(words in text for words in said)
 
 
 def test_the_speed_is_read_from_the_log_of_the_last_run(tmp_path: Path) -> None:
-    """Rates are of the last run, from its first commit on; compilation is that of all runs."""
+    """Rates are of the last run, from its first read on, without compilation; other times are of all runs."""
     events = [
         ("00.0", {"event": "recovery_store_ready"}),
+        ("00.5", {"event": "reading", "partition": "trades:0"}),
         ("10.0", {"event": "committed", "received": 1_000}),
         ("10.1", {"event": "rules_compiled", "seconds": 8.0}),
         ("20.0", {"event": "recovery_store_ready"}),
+        ("20.5", {"event": "reading", "partition": "trades:1"}),
+        ("20.6", {"event": "reading", "partition": "trades:0"}),
         ("21.0", {"event": "committed", "received": 5_000}),
         ("21.1", {"event": "rules_compiled", "seconds": 0.5}),
         ("22.0", {"event": "committed", "received": 30_000}),
@@ -196,11 +201,12 @@ def test_the_speed_is_read_from_the_log_of_the_last_run(tmp_path: Path) -> None:
     lines = [json.dumps({**event, "timestamp": f"2025-03-04T00:00:{at}Z"}) for at, event in events]
     log = tmp_path / "job.log"
     log.write_text("\n".join([*lines, "worker 1: text of Bytewax", '{"event": "cut']))
-    speed = read_speed(log)
-    assert speed == Speed(compile_seconds=8.5, messages=40_000, seconds=2.0)
-    assert speed.messages_per_second == 20_000
+    started_at = [datetime(2025, 3, 3, 23, 59, 59, tzinfo=UTC), datetime(2025, 3, 4, 0, 0, 19, tzinfo=UTC)]
+    speed = read_speed(log, started_at)
+    assert speed == Speed(compile_seconds=8.5, start_seconds=[1.5, 1.5], messages=45_000, seconds=2.0)
+    assert speed.messages_per_second == 22_500
     log.write_text("")
-    assert read_speed(log).messages_per_second is None
+    assert read_speed(log, started_at).messages_per_second is None
 
 
 def test_document_is_what_was_printed(outcome: Outcome, report: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ def message_batch(
         next_offset=first_offset + len(messages),
         offsets=offsets,
         kafka_timestamps=FIRST_KAFKA_TIME + offsets * 1000,
-        data=np.frombuffer(b"".join(part for part in parts if part), dtype=np.uint8),
+        data=np.frombuffer(bytearray().join(part for part in parts if part), dtype=np.uint8),
         value_starts=starts[::2],
         value_sizes=sizes[::2],
         key_starts=starts[1::2],

@@ -1,6 +1,7 @@
 """The Kafka client while a partition has no leader, and while no broker answers."""
 
 import math
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from k2.model.errors import UnreachableError
 from k2.model.progress import TopicPartition
 from k2.ops import retry
 from k2.ops.settings import read_settings
+from tests.brokers import Broker
 
 PARTITION = TopicPartition("trades", 0)
 
@@ -48,6 +50,21 @@ def client_of(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> KafkaClient:
 def test_low_watermarks_wait_for_a_leader(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two answers without a leader, then one with it."""
     assert client_of([code, code], monkeypatch).low_watermarks([PARTITION]) == {PARTITION: 7}
+
+
+def test_high_watermarks_do_not_wait_for_librdkafka_to_ask_again(broker: Broker) -> None:
+    """It asks again after half a second if a leader is unknown; the first leaders are known before it asks."""
+    topic = broker.topic(partitions=3)
+    settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "K2_TOPICS": topic})
+    partitions = [TopicPartition(topic, partition) for partition in range(3)]
+    client = KafkaClient(settings)
+    seconds = []
+    # The best of some, as the machine may be busy.
+    for _ in range(5):
+        started = time.monotonic()
+        assert client.high_watermarks(partitions) == dict.fromkeys(partitions, 0)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.4
 
 
 def test_low_watermarks_name_the_partition_that_gets_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:

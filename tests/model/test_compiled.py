@@ -1,5 +1,6 @@
 """Compiled rules are cached between starts, in the first folder that can be written."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -156,6 +157,50 @@ def test_a_writable_package_folder_holds_the_cache(sealed: Path, monkeypatch: py
     found = compiled._cache_folder()
     assert found is not None
     assert found.parent == sealed / "k2" / "__pycache__"
+
+
+def test_a_new_folder_takes_the_place_of_unused_ones(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other sources, unless a process uses one still, or began to within a day; other files are left alone."""
+    root = tmp_path / "caches"
+    folders = {name: root / f"compiled-{name}" for name in ("unused", "recent", "running")}
+    for name, folder in folders.items():
+        (folder / "venues_1").mkdir(parents=True)
+        (folder / "venues_1" / "rule.nbi").touch()
+        (folder / "in-use").touch()
+        if name != "recent":
+            os.utime(folder / "in-use", (0, 0))
+    (root / "other").mkdir()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(root))
+    monkeypatch.setattr(compiled, "_PACKAGE", sealed / "k2")
+    with (folders["running"] / "in-use").open() as running:
+        fcntl.flock(running, fcntl.LOCK_SH)
+        new = compiled._cache_folder()
+    assert new is not None
+    assert {*root.iterdir()} == {new, folders["recent"], folders["running"], root / "other"}
+    # A folder that is there already removes nothing: a start of another version would remove it in turn.
+    assert compiled._cache_folder() == new
+    assert folders["running"].exists()
+
+
+def test_a_folder_that_is_removed_as_a_process_begins_to_use_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process holds the lock of a folder that exists."""
+    folder, flock = tmp_path / "compiled-1", fcntl.flock
+    removals = [folder]
+
+    def removing(file: int, operation: int) -> None:
+        if removals:
+            shutil.rmtree(removals.pop())
+        flock(file, operation)
+
+    monkeypatch.setattr(compiled.fcntl, "flock", removing)
+    compiled._hold(folder)
+    assert (folder / "in-use").exists()
+    with (folder / "in-use").open() as other, pytest.raises(BlockingIOError):
+        flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("decorator", [compiled.allocation_free, compiled.inlined])
