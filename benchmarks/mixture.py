@@ -85,11 +85,11 @@ class Mixture(msgspec.Struct, frozen=True):
 
 
 def _broken(value: bytes, message_idx: int) -> bytes:
-    """Return a value that is cut, has a price that is not positive, or a time that is none."""
+    """Return a value that is cut, has a quantity that is not positive, or a time that is none."""
     if message_idx % 3 == 0:
         return value[: len(value) // 2]
     trade = json.loads(value)
-    trade |= {"price": "-1"} if message_idx % 3 == 1 else {"timestamp": "noon"}
+    trade |= {"quantity": "-1"} if message_idx % 3 == 1 else {"timestamp": "noon"}
     return json.dumps(trade, separators=(",", ":")).encode()
 
 
