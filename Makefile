@@ -88,6 +88,8 @@ lock: .venv/dev ## resolve the pinned versions again (ARGS=--upgrade for newer o
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
 	$(LOCKING) requirements/manifest-checks.in $(PINNING) $(ARGS) --output-file requirements/manifest-checks.txt
+	$(LOCKING) requirements/peers-quix.in $(PINNING) $(ARGS) --output-file requirements/peers-quix.txt
+	$(LOCKING) requirements/peers-spark.in $(PINNING) $(ARGS) --output-file requirements/peers-spark.txt
 
 clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist mutants

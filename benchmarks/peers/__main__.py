@@ -45,9 +45,9 @@ def main() -> None:
         draw(comparison, chosen.svg)
     print(
         f"{comparison.messages:,} messages, among them {comparison.malformed:,} malformed, "
-        f"{comparison.duplicates:,} copies; {comparison.partitions} partitions, median of {comparison.runs}.\nBroker: {comparison.broker}, on cores "
-        f"{_shown(comparison.broker_cores)}; contenders on {_shown(comparison.cores)}. "
-        f"Start-up: {comparison.small_messages:,} messages.\n"
+        f"{comparison.duplicates:,} copies; {comparison.partitions} partitions, median of {comparison.runs}.\n"
+        f"Broker: {comparison.broker}, on cores {_shown(comparison.broker_cores)}; "
+        f"contenders on {_shown(comparison.cores)}. Start-up: {comparison.small_messages:,} messages.\n"
     )
     print(f"{figures_table(comparison)}\n\n{does_table(comparison)}")
     for name, why in comparison.left_out.items():

@@ -79,7 +79,8 @@ def _watch(process: "subprocess.Popen[bytes]", start: float, is_done: Callable[[
         wall_seconds = time.perf_counter() - start
         if ended:
             process.returncode = os.waitstatus_to_exitcode(status)
-            cpu_seconds = usage.ru_utime + usage.ru_stime
+            # Without children that it did not wait for, as PySpark does not wait for Java: those were seen just before.
+            cpu_seconds = max(cpu_seconds, usage.ru_utime + usage.ru_stime)
             if process.returncode:
                 failure = f"it ended with {process.returncode}"
             break
