@@ -17,7 +17,7 @@ TABLE: Final = "trades"
 class Does(StrEnum):
     """What a contender does with the trades, besides landing them."""
 
-    SEQUENCE = "tracks sequence numbers"
+    SEQUENCE = "sequence tracking"
     DEDUPLICATION = "drops duplicates"
     DEAD_LETTERS = "keeps dead letters"
     EXACTLY_ONCE = "exactly once"

@@ -13,8 +13,11 @@ JOB: Final = "job"
 BAR: Final = "#8fa3b8"
 OURS: Final = "#17805a"
 WRONG: Final = "#c6423a"
-ROW_INCHES: Final = 0.42
-HEAD_INCHES: Final = 1.5
+ROW_INCHES: Final = 0.4
+HEAD_INCHES: Final = 1.7
+MARKS_START: Final = 1.5
+"""Where the marks of what a contender does begin, in lengths of the longest bar."""
+MARKS_STEP: Final = 0.18
 
 
 def draw(comparison: Comparison, path: Path) -> None:
@@ -39,43 +42,35 @@ def _picture(comparison: Comparison, shown: list[Figures]) -> Picture:
         axes.barh(row, one.cpu_us, height=0.62, color=color)
         times = comparison.times_bare(one)
         label = f"{one.cpu_us:.1f} µs" + (f", {times:.1f} times bare" if times is not None else "")
-        axes.text(one.cpu_us + 0.008 * widest, row, label, va="center", color=TEXT)
-        note = (
-            "lands wrong rows"
-            if one.faults
-            else "reads, and does nothing"
-            if not one.does and not one.last.commits
-            else ""
-        )
+        axes.text(one.cpu_us + 0.01 * widest, row, label, va="center", color=TEXT)
         for column, does in enumerate(Does):
-            mark, tint = ("●", TEXT) if does in one.does else ("-", MUTED)
             axes.text(
-                1.16 + 0.085 * column,
-                row,
-                mark,
-                ha="center",
-                va="center",
-                color=tint,
-                transform=axes.get_yaxis_transform(),
+                _place(column, widest), row, "●" if does in one.does else "", ha="center", va="center", color=color
             )
+        note = _note(one)
         if note:
-            axes.text(0.5 * widest, row, note, va="center", color=MUTED)
+            axes.text(_place(0, widest), row, note, va="center", color=MUTED)
     for column, does in enumerate(Does):
-        axes.text(
-            1.16 + 0.085 * column,
-            -0.75,
-            does.replace(" ", "\n", 1),
-            ha="center",
-            va="bottom",
-            color=MUTED,
-            fontsize=8,
-            transform=axes.get_yaxis_transform(),
-        )
+        head = does.replace(" ", "\n", 1)
+        axes.text(_place(column, widest), -0.55, head, ha="center", va="bottom", color=MUTED, fontsize=8)
     axes.set_yticks(range(len(shown)), [one.title for one in shown], color=TEXT)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(shown) - 0.5, -0.6)
-    axes.set_xlim(0, 1.0 * widest)
-    axes.set_xlabel("CPU µs per message")
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(0, _place(len(Does), widest))
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1.05 * widest])
+    axes.set_xlabel("CPU µs per message", x=0.5 * widest / _place(len(Does), widest))
+    axes.spines["bottom"].set_visible(False)
     axes.grid(axis="x", color=LINE)
     axes.set_axisbelow(True)
     return picture
+
+
+def _place(column: int, widest: float) -> float:
+    return (MARKS_START + MARKS_STEP * column) * widest
+
+
+def _note(figures: Figures) -> str:
+    """Return what is to be said of a contender instead of marks."""
+    if figures.faults:
+        return "lands wrong rows"
+    return "" if figures.last.commits else "reads, and does nothing"

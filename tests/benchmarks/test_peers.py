@@ -13,6 +13,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from benchmarks.mixture import Mixture
+from benchmarks.peers import session
 from benchmarks.peers.contender import Does, Launch, Task
 from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.peers.drawing import draw
@@ -138,6 +139,24 @@ def test_what_has_landed_is_read_without_the_catalog(tmp_path: Path) -> None:
     found = landed(tmp_path)
     assert found.sums == Sums(33, 2, Decimal(55), Decimal(55), 440)
     assert (found.data_files, found.commits) == (11, 11)
+
+
+def test_a_contender_is_done_when_its_rows_are_there_or_no_more_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its first row it is waited for, however long it takes."""
+    now, rows = 0.0, 0
+    monkeypatch.setattr(session.time, "monotonic", lambda: now)
+    monkeypatch.setattr(session, "rows_committed", lambda warehouse: rows)
+    is_done = session.Arrival(tmp_path, 10)
+    now = 1_000.0
+    assert not is_done()
+    rows = 9
+    assert not is_done()
+    now = 1_121.0
+    assert is_done()
+    now, rows = 1_122.0, 10
+    assert is_done()
 
 
 def test_wrong_rows_are_named() -> None:

@@ -15,7 +15,7 @@ def _launch(task: Task) -> Launch:
 
 CONTENDER: Final = Contender(
     name="bare",
-    title=f"bare consume() loop, confluent-kafka {version('confluent-kafka')}",
+    title=f"bare loop, confluent-kafka {version('confluent-kafka')}",
     prepare=needs_nothing,
     launch=_launch,
     configured="Polls of 20,000 messages; decodes nothing, writes nothing.",

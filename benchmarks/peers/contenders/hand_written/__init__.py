@@ -16,7 +16,7 @@ def _launch(task: Task) -> Launch:
 
 CONTENDER: Final = Contender(
     name="hand-written",
-    title=f"hand-written, msgspec {version('msgspec')} and PyIceberg {version('pyiceberg')}",
+    title=f"hand-written, PyIceberg {version('pyiceberg')}",
     prepare=needs_nothing,
     launch=_launch,
     configured="Polls of 10,000 messages, one typed msgspec decoder, Arrow columns from lists, a PyIceberg append each "

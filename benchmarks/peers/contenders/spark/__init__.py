@@ -33,7 +33,7 @@ def _launch(task: Task, *options: str) -> Launch:
 
 PLAIN: Final = Contender(
     name="spark",
-    title=f"Spark Structured Streaming {VERSION}",
+    title=f"Spark {VERSION}, Structured Streaming",
     prepare=_prepare,
     launch=_launch,
     configured=f"{CONFIGURED}.",
@@ -42,7 +42,7 @@ PLAIN: Final = Contender(
 )
 DEDUPLICATING: Final = Contender(
     name="spark-deduplicating",
-    title=f"Spark Structured Streaming {VERSION}, dropDuplicatesWithinWatermark",
+    title=f"Spark {VERSION}, dropping duplicates",
     prepare=_prepare,
     launch=lambda task: _launch(task, "--deduplicate"),
     configured=f"{CONFIGURED}; dropDuplicatesWithinWatermark of 10 minutes, its state in RocksDB, one "
