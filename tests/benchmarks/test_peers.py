@@ -14,6 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from benchmarks.mixture import Mixture
 from benchmarks.peers import session
+from benchmarks.peers.__main__ import main
 from benchmarks.peers.contender import Does, Launch, Task
 from benchmarks.peers.contenders import CONTENDERS, quix, spark
 from benchmarks.peers.drawing import draw
@@ -228,6 +229,23 @@ def test_pinned_versions_are_shown(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("pyspark-client==1\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"pyspark is not pinned in some\.txt"):
         pinned_version(tmp_path / "some.txt", "pyspark")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--messages", "4000"], "too few messages: 4000; the start-up is measured on 4000, so give more"),
+        (["--contenders", "bare,flunk"], "unknown contender: flunk; choose from bare, job"),
+    ],
+)
+def test_wrong_options_are_refused(
+    options: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a broker is started."""
+    monkeypatch.setattr(sys, "argv", ["peers", *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.slow
