@@ -14,7 +14,7 @@ from benchmarks.peers.contender import Contender
 from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.peers.drawing import draw
 from benchmarks.peers.results import Comparison, does_table, figures_table, read, write
-from benchmarks.peers.session import PARTITIONS, Session, compare, separate_cores
+from benchmarks.peers.session import PARTITIONS, SMALL_MESSAGES, Session, compare, separate_cores
 from tests.brokers import own_broker
 
 MESSAGES: Final = 1_000_000
@@ -36,6 +36,8 @@ def main() -> None:
     wanted = chosen.contenders.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"unknown contender: {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    if chosen.messages <= SMALL_MESSAGES:
+        parser.error(f"too few messages: {chosen.messages}; the start-up is measured on {SMALL_MESSAGES}, so give more")
     comparison = (
         read(chosen.source) if chosen.source else _measure(chosen, [one for one in CONTENDERS if one.name in wanted])
     )

@@ -18,7 +18,7 @@ from benchmarks.peers.truth import Truth, truth_of
 from tests.brokers import Broker
 from tests.maven import NotToBeHadError
 
-__all__ = ["PARTITIONS", "Arrival", "Session", "compare", "separate_cores"]
+__all__ = ["PARTITIONS", "SMALL_MESSAGES", "Arrival", "Session", "compare", "separate_cores"]
 
 SMALL_MESSAGES: Final = 4_000
 """Enough that each kind of fault is among them, so that what is compiled for it is part of the start-up."""

@@ -14,13 +14,16 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from benchmarks.mixture import Mixture
 from benchmarks.peers import session
+from benchmarks.peers.__main__ import main
 from benchmarks.peers.contender import Does, Launch, Task
-from benchmarks.peers.contenders import CONTENDERS
+from benchmarks.peers.contenders import CONTENDERS, quix, spark
 from benchmarks.peers.drawing import draw
 from benchmarks.peers.landed import faults_of, landed, rows_committed
+from benchmarks.peers.pins import pinned_version
 from benchmarks.peers.processes import run_until
 from benchmarks.peers.results import Comparison, Figures, Run, Turn, does_table, figures_of, figures_table, read, write
 from benchmarks.peers.truth import Sums, truth_of
+from tests.maven import version_in
 from tests.test_structure import ROOT
 
 CORES = os.sched_getaffinity(0)
@@ -189,8 +192,8 @@ def test_cpu_time_includes_children(task: Task) -> None:
 
 def test_a_contender_that_does_not_end_is_stopped_when_all_is_there(task: Task) -> None:
     """Its children with it."""
-    source = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    source += "; open(sys.argv[1], 'w').close(); time.sleep(600)"
+    child = "[sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]]"
+    source = f"import subprocess, sys, time; subprocess.Popen({child}); open(sys.argv[1], 'w').close(); time.sleep(600)"
     launch = Launch([sys.executable, "-c", source, str(task.folder / "there")], files={"some/settings": "a = 1"})
     taken = run_until(task, launch, CORES, (task.folder / "there").exists, ends=False, seconds_max=60)
     assert taken.failure == ""
@@ -217,6 +220,32 @@ def test_contenders_have_names_of_their_own() -> None:
     names = [contender.name for contender in CONTENDERS]
     assert len(set(names)) == len(names)
     assert all(contender.configured.endswith(".") for contender in CONTENDERS)
+
+
+def test_pinned_versions_are_shown(tmp_path: Path) -> None:
+    """Those of the requirements; and the jars from Maven are those of the same Spark."""
+    assert pinned_version(spark.PINS, "pyspark") == version_in(spark.POM, "spark-peer")
+    assert pinned_version(quix.PINS, "quixstreams") in quix.CONTENDER.title
+    (tmp_path / "some.txt").write_text("pyspark-client==1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"pyspark is not pinned in some\.txt"):
+        pinned_version(tmp_path / "some.txt", "pyspark")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--messages", "4000"], "too few messages: 4000; the start-up is measured on 4000, so give more"),
+        (["--contenders", "bare,flunk"], "unknown contender: flunk; choose from bare, job"),
+    ],
+)
+def test_wrong_options_are_refused(
+    options: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a broker is started."""
+    monkeypatch.setattr(sys, "argv", ["peers", *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.slow

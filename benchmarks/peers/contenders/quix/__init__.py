@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.contender import COMMIT_SECONDS, Contender, Launch, Task
+from benchmarks.peers.pins import pinned_version
 from benchmarks.process import FOLDER
 from tests.environments import environment
 
@@ -24,7 +25,7 @@ def _launch(task: Task) -> Launch:
 
 CONTENDER: Final = Contender(
     name="quix",
-    title="Quix Streams 3.28.1",
+    title=f"Quix Streams {pinned_version(PINS, 'quixstreams')}",
     prepare=_prepare,
     launch=_launch,
     configured="StreamingDataFrame of dicts, orjson, a commit interval of 5 s, no state; a BatchingSink that appends "

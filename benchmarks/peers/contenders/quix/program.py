@@ -4,6 +4,7 @@ import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -82,7 +83,7 @@ def main(bootstrap_servers: str, topic: str, folder: str, commit_seconds: str) -
     """Run until stopped."""
     application = Application(
         broker_address=bootstrap_servers,
-        consumer_group="quix",
+        consumer_group=f"quix-{Path(folder).name}",  # of this run alone: another begins at the first message too
         auto_offset_reset="earliest",
         commit_interval=float(commit_seconds),
         state_dir=f"{folder}/state",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.contender import Contender, Does, Launch, Task
+from benchmarks.peers.pins import pinned_version
 from benchmarks.process import FOLDER
 from tests.environments import environment
 from tests.maven import jars_of
@@ -13,7 +14,7 @@ __all__ = ["DEDUPLICATING", "PLAIN"]
 POM: Final = Path(__file__).parent / "pom.xml"
 PINS: Final = FOLDER / "requirements" / "peers-spark.txt"
 PROGRAM: Final = Path(__file__).parent / "program.py"
-VERSION: Final = "4.0.1"
+VERSION: Final = pinned_version(PINS, "pyspark")
 CONFIGURED: Final = (
     "local[1]; trigger availableNow without a limit of records, so that a backlog is one micro-batch and one commit, "
     "which is its cheapest; from_json with a schema; Hadoop catalog, table unpartitioned, no shuffle before the write"
