@@ -28,6 +28,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--contenders", default=",".join(names), help=f"comma separated; of {', '.join(names)}")
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument(
+        "--start-messages",
+        type=int,
+        default=SMALL_MESSAGES,
+        help="size of the topic that the start-up is measured on; a large one takes out what a JVM spends on compiling",
+    )
     parser.add_argument("--cores", help="cores of the contenders, as 2,3; the upper half of all by default")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--svg", type=Path, help="draw the picture here")
@@ -36,8 +42,8 @@ def main() -> None:
     wanted = chosen.contenders.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"unknown contender: {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
-    if chosen.messages <= SMALL_MESSAGES:
-        parser.error(f"too few messages: {chosen.messages}; the start-up is measured on {SMALL_MESSAGES}, so give more")
+    if chosen.messages <= (small := chosen.start_messages):
+        parser.error(f"too few messages: {chosen.messages}; the start-up is measured on {small}, so give more")
     comparison = (
         read(chosen.source) if chosen.source else _measure(chosen, [one for one in CONTENDERS if one.name in wanted])
     )
@@ -62,7 +68,7 @@ def _shown(cores: list[int]) -> str:
 
 def _measure(chosen: argparse.Namespace, contenders: list[Contender]) -> Comparison:
     with separate_cores(chosen.cores) as (cores, broker_cores), own_broker() as broker:
-        session = Session(broker, chosen.messages, cores)
+        session = Session(broker, chosen.messages, cores, chosen.start_messages)
         figures, left_out = compare(session, contenders, chosen.runs)
         truth = session.whole.truth
         return Comparison(

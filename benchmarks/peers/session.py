@@ -60,10 +60,12 @@ class Arrival:
 class Session:
     """The topics on one broker, and the runs on them."""
 
-    def __init__(self, broker: Broker, messages: int, cores: Collection[int]) -> None:
+    def __init__(
+        self, broker: Broker, messages: int, cores: Collection[int], small_messages: int = SMALL_MESSAGES
+    ) -> None:
         self._broker = broker
         self._cores = cores
-        self.small = Topic(broker, Mixture(SMALL_MESSAGES))
+        self.small = Topic(broker, Mixture(small_messages))
         self.whole = Topic(broker, Mixture(messages))
 
     def run(self, contender: Contender, topic: Topic) -> Run:

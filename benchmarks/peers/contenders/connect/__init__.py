@@ -13,10 +13,12 @@ from pyiceberg.types import DecimalType, LongType, NestedField, StringType, Time
 from benchmarks.peers.contender import COMMIT_SECONDS, TABLE, Contender, Does, Launch, Task
 from benchmarks.peers.contenders.java import JVM, class_path, create_topics, messages_in
 from k2.ops.child_process import free_port
+from tests.maven import version_in
 
-__all__ = ["CONTENDER"]
+__all__ = ["CONTENDER", "NAME", "POM", "create_table"]
 
 HERE: Final = Path(__file__).parent
+POM: Final = HERE / "pom.xml"
 NAME: Final = "connect-peer"
 NAMESPACE: Final = "market_data"
 SCHEMA: Final = Schema(
@@ -38,7 +40,7 @@ def _prepare() -> None:
 
 def _launch(task: Task) -> Launch:
     create_topics(task, _topic(task, "dead-letters"), _topic(task, "control"))
-    _create_table(task)
+    create_table(task)
     worker, connector = task.folder / "worker.properties", task.folder / "connector.json"
     logging = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     java = ["java", *JVM, logging, "-cp", class_path(HERE, NAME), "org.apache.kafka.connect.cli.ConnectStandalone"]
@@ -87,7 +89,7 @@ def _connector(task: Task) -> dict[str, str]:
     }
 
 
-def _create_table(task: Task) -> None:
+def create_table(task: Task) -> None:
     """Create the table as Hadoop's catalog has it; the sink would make decimals of the first trade's scale."""
     folder = task.warehouse / NAMESPACE / TABLE
     (folder / "metadata").mkdir(parents=True)
@@ -105,7 +107,7 @@ def _topic(task: Task, use: str) -> str:
 
 CONTENDER: Final = Contender(
     name="connect",
-    title="Kafka Connect 4.3.1, Iceberg sink 1.12.0",
+    title=f"Kafka Connect {version_in(POM, 'connect')}, Iceberg sink {version_in(POM, 'iceberg')}",
     prepare=_prepare,
     launch=_launch,
     configured="A standalone worker with one task; JsonConverter without schemas; a transformation of 60 lines that "

@@ -5,10 +5,12 @@ from typing import Final
 
 from benchmarks.peers.contender import COMMIT_SECONDS, Contender, Does, Launch, Task
 from benchmarks.peers.contenders.java import JVM, class_path, create_topics, messages_in
+from tests.maven import version_in
 
-__all__ = ["CONTENDER"]
+__all__ = ["CONTENDER", "NAME", "POM"]
 
 HERE: Final = Path(__file__).parent
+POM: Final = HERE / "pom.xml"
 NAME: Final = "flink-peer"
 OPENED: Final = (
     "java.io",
@@ -67,13 +69,13 @@ def _dead_letter_topic(task: Task) -> str:
 
 CONTENDER: Final = Contender(
     name="flink",
-    title="Flink 2.1.2, DataStream in Java",
+    title=f"Flink {version_in(POM, 'flink')}, DataStream in Java",
     prepare=_prepare,
     launch=_launch,
     configured="One JVM with a local cluster of parallelism 1; object reuse; messages keyed by Kafka's key before they "
     "are parsed, so that bytes are shuffled instead of rows, then Jackson's streaming parser, state on the heap and "
-    "IcebergSink 1.11.0 in one chain; checkpoints each 5 s; Hadoop catalog, tables unpartitioned; dead letters to a "
-    "topic, at least once.",
+    f"the IcebergSink of Iceberg {version_in(POM, 'iceberg')} in one chain; checkpoints each 5 s; Hadoop catalog, "
+    "tables unpartitioned; dead letters to a topic, at least once.",
     does=frozenset(Does),
     ends=True,
     dead_letters=lambda task: messages_in(task, _dead_letter_topic(task)),
