@@ -53,7 +53,7 @@ def main() -> None:
         draw(comparison, chosen.svg)
     print(
         f"{comparison.messages:,} messages, among them {comparison.malformed:,} malformed, "
-        f"{comparison.duplicates:,} copies; {comparison.partitions} partitions, median of {comparison.runs}.\n"
+        f"{comparison.duplicates:,} copies; {comparison.partitions} partitions, {comparison.shown_runs}.\n"
         f"Broker: {comparison.broker}, on cores {_shown(comparison.broker_cores)}; "
         f"contenders on {_shown(comparison.cores)}. Start-up: {comparison.small_messages:,} messages.\n"
     )

@@ -32,7 +32,7 @@ def draw(comparison: Comparison, path: Path) -> None:
 def _picture(comparison: Comparison, shown: list[Figures]) -> Picture:
     picture = Picture(
         "CPU time per message, from Kafka into Iceberg",
-        f"{comparison.messages:,} trades of 200 bytes, start-up subtracted, one session, median of {comparison.runs}",
+        f"{comparison.messages:,} trades of 200 bytes, start-up subtracted, {comparison.shown_runs}",
         inches=HEAD_INCHES + ROW_INCHES * len(shown),
     )
     (axes,) = picture.panels

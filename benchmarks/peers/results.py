@@ -87,6 +87,11 @@ class Comparison(msgspec.Struct, frozen=True):
     left_out: dict[str, str] = {}
     """Name of a contender that could not be run, and why."""
 
+    @property
+    def shown_runs(self) -> str:
+        """How often each contender ran, in words."""
+        return "one run" if self.runs == 1 else f"medians of {self.runs} runs"
+
     def times_bare(self, figures: Figures) -> float | None:
         """Return the CPU time per message in those of the bare loop, or None if that did not take part."""
         bare = next((one.cpu_us for one in self.contenders if one.name == BARE), None)
