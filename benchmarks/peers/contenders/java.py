@@ -39,6 +39,7 @@ def class_path(folder: Path, name: str) -> str:
     classes = FOLDER / ".cache" / "peers" / name / digest
     if not classes.is_dir():
         classes.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place, because another run may compile at the same time, or be interrupted.
         with tempfile.TemporaryDirectory(dir=classes.parent) as temporary:
             built = Path(temporary) / "classes"
             resources = folder / "src" / "main" / "resources"
@@ -46,7 +47,8 @@ def class_path(folder: Path, name: str) -> str:
                 shutil.copytree(resources, built)
             compiler = ["javac", "--release", RELEASE, "-nowarn", "-d", str(built), "-cp", f"{jars}/*"]
             run([*compiler, *map(str, sources)], seconds_max=COMPILE_SECONDS_MAX)
-            built.rename(classes)
+            if not classes.is_dir():
+                built.rename(classes)
     return f"{classes}:{jars}/*"
 
 

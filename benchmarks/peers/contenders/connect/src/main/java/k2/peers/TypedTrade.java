@@ -12,8 +12,9 @@ import org.apache.kafka.connect.transforms.Transformation;
 /**
  * Gives the fields of a trade the types of the table's columns, and rejects what is not a trade.
  *
- * <p>Without it Iceberg's sink would take the microseconds for milliseconds, and an error in the sink stops the task,
- * whereas one in a transformation makes a dead letter. Connect's own {@code TimestampConverter} has milliseconds only.
+ * <p>Without it Iceberg's sink would take the microseconds for milliseconds, and an error in the sink
+ * stops the task, whereas one in a transformation makes a dead letter. Connect's own {@code
+ * TimestampConverter} knows no more than milliseconds.
  */
 public final class TypedTrade implements Transformation<SinkRecord> {
   @Override

@@ -29,8 +29,8 @@ public class DeadLetter {
     @Override
     public ProducerRecord<byte[], byte[]> serialize(
         DeadLetter letter, KafkaSinkContext context, Long timestamp) {
-      ProducerRecord<byte[], byte[]> record =
-          new ProducerRecord<>(topic, letter.key.getBytes(StandardCharsets.ISO_8859_1), letter.value);
+      byte[] key = letter.key.getBytes(StandardCharsets.UTF_8);
+      ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, key, letter.value);
       record.headers().add("error", letter.error.getBytes(StandardCharsets.UTF_8));
       return record;
     }

@@ -18,8 +18,7 @@ public class Message {
     @Override
     public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<Message> out) {
       Message message = new Message();
-      message.key =
-          record.key() == null ? "" : new String(record.key(), StandardCharsets.ISO_8859_1);
+      message.key = record.key() == null ? "" : new String(record.key(), StandardCharsets.UTF_8);
       message.value = record.value();
       out.collect(message);
     }

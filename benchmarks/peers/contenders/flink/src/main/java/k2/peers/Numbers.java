@@ -2,7 +2,11 @@ package k2.peers;
 
 import java.util.Arrays;
 
-/** The sequence numbers of one symbol that were seen. A POJO, so that Flink has a serializer for it. */
+/**
+ * The sequence numbers of one symbol that were seen. A POJO, so that Flink has a serializer for it.
+ *
+ * <p>One value for all: on the heap it is changed in place, and read and written once a message.
+ */
 public class Numbers {
   /** The number that is expected next. */
   public long next;

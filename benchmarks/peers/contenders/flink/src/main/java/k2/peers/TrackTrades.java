@@ -17,8 +17,8 @@ import org.apache.flink.util.Collector;
 import org.apache.flink.util.OutputTag;
 
 /**
- * Reads the messages of one symbol: trades that are new go on, numbers that are missing are gaps, and what is not a
- * trade is a dead letter.
+ * Reads the messages of one symbol: trades that are new go on, numbers that are missing are gaps,
+ * and what is not a trade is a dead letter.
  *
  * <p>A number below the next expected one is a copy, unless it is in a gap, which it then fills.
  */

@@ -34,6 +34,7 @@ final class Trade {
     exchange = symbol = tradeId = side = null;
     price = quantity = null;
     sequence = timestampUs = receivedUs = Long.MIN_VALUE;
+    check(value != null, "the message is empty");
     // The parser over bytes reads tokens where they are; data binding would cost twice as much.
     try (JsonParser json = JSON.createParser(value)) {
       check(json.nextToken() == JsonToken.START_OBJECT, "the message is not an object");

@@ -20,11 +20,12 @@ import org.apache.iceberg.flink.sink.IcebergSink;
 /**
  * Lands the trades of a topic in an Iceberg table up to the end of the topic, then ends.
  *
- * <p>Arguments: {@code --bootstrap-servers}, {@code --topic}, {@code --dead-letters} (a topic), {@code --warehouse} (a
- * folder), and any option of Flink's configuration.
+ * <p>Arguments: {@code --bootstrap-servers}, {@code --topic}, {@code --dead-letters} (a topic),
+ * {@code --warehouse} (a folder), and any option of Flink's configuration, such as {@code
+ * --state.backend.type rocksdb}, or {@code --execution.state-recovery.path} after a crash.
  */
 public final class TradesJob {
-  /** Few columns have repeated values; those that have not give up their dictionary after 64 KiB instead of 2 MiB. */
+  /** Few columns repeat values; the others give up their dictionary at 64 KiB instead of 2 MiB. */
   private static final Map<String, String> WRITING =
       Map.of(
           "write-format", "parquet",
@@ -42,10 +43,12 @@ public final class TradesJob {
     String servers = chosen.getRequired("bootstrap-servers");
 
     DataStream<Message> messages =
-        environment.fromSource(
-            source(servers, chosen.getRequired("topic")),
-            WatermarkStrategy.noWatermarks(),
-            "messages");
+        environment
+            .fromSource(
+                source(servers, chosen.getRequired("topic")),
+                WatermarkStrategy.noWatermarks(),
+                "messages")
+            .uid("messages");
     SingleOutputStreamOperator<RowData> trades =
         messages
             .keyBy(message -> message.key)
@@ -69,16 +72,14 @@ public final class TradesJob {
         .setStartingOffsets(OffsetsInitializer.earliest())
         .setBounded(OffsetsInitializer.latest())
         .setDeserializer(new Message.Deserializer())
-        // The topics have all of their partitions.
-        .setProperty("partition.discovery.interval.ms", "-1")
         .setProperty("isolation.level", "read_committed")
-        // One hand-over from the fetcher to the task is one poll; with 500 messages it costs more than the messages.
+        // Each poll is handed over from the fetcher's thread to that of the task.
         .setProperty("max.poll.records", "10000")
         .build();
   }
 
   private static KafkaSink<DeadLetter> deadLetters(String servers, String topic) {
-    // A dead letter may come twice after a crash. Exactly once costs two new producers each checkpoint.
+    // A dead letter may come twice after a crash: exactly once costs a transaction each checkpoint.
     return KafkaSink.<DeadLetter>builder()
         .setBootstrapServers(servers)
         .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
