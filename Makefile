@@ -18,7 +18,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench upkeep outage idle hosts whole-day spark picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench bench-peers upkeep outage idle hosts whole-day spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ lint: .venv/dev ## run ruff, mypy and the import rules
 bench: .venv/dev .venv/rules ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
 
+bench-peers: .venv/dev .venv/rules ## land the same trades by the job and by other engines, and compare (ARGS="--contenders bare,job")
+	@.venv/bin/python -m benchmarks.peers $(ARGS)
+
 upkeep: .venv/dev .venv/rules ## run job, upkeep and queries side by side with kills at random (ARGS="--minutes 10 --catalog rest-s3")
 	@.venv/bin/python -m tests.flows.upkeep $(ARGS)
 
@@ -87,6 +90,8 @@ lock: .venv/dev ## resolve the pinned versions again (ARGS=--upgrade for newer o
 	$(LOCK) $(ARGS) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCKING) requirements/s3-server.in $(PINNING) $(ARGS) --output-file requirements/s3-server.txt
 	$(LOCKING) requirements/manifest-checks.in $(PINNING) $(ARGS) --output-file requirements/manifest-checks.txt
+	$(LOCKING) requirements/peers-quix.in $(PINNING) $(ARGS) --output-file requirements/peers-quix.txt
+	$(LOCKING) requirements/peers-spark.in $(PINNING) $(ARGS) --output-file requirements/peers-spark.txt
 
 clean: ## remove .venv, caches, compiled rules, and the data of demo and tests
 	rm -rf data/demo-* .venv .cache .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist mutants

@@ -19,7 +19,7 @@ from benchmarks.mixture import FAULTS, Mixture, topic_of
 from benchmarks.process import Measured, measured
 from tests.brokers import Broker, own_broker
 
-__all__ = ["Contest", "Cost", "bare", "cost_of", "job", "mixture_of", "mixture_options"]
+__all__ = ["Contest", "Cost", "bare", "command_of", "cost_of", "job", "mixture_of", "mixture_options"]
 
 RUNS: Final = 5
 EPOCH_SECONDS: Final = 5
@@ -119,20 +119,27 @@ def bare(broker: Broker, topic: str) -> Measured:
 def job(broker: Broker, topic: str, workers: int = 1, **settings: str) -> Measured:
     """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`."""
     with tempfile.TemporaryDirectory() as folder:
-        recovery = Path(folder, "recovery")
-        recovery.mkdir()
-        subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
-        environment = {
-            "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "K2_TOPICS": topic,
-            "K2_DATA_DIR": folder,
-            "K2_RUN_TO_END": "true",
-            "K2_METRICS_PORT": "0",
-            "K2_DLQ_RATIO_MAX": "0",
-            **{f"K2_{name.upper()}": value for name, value in settings.items()},
-        }
-        command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
-        return measured([*command, "-r", str(recovery), "-s", str(EPOCH_SECONDS), "-b", "0"], environment)
+        return measured(*command_of(broker.bootstrap_servers, topic, Path(folder), workers, **settings))
+
+
+def command_of(
+    bootstrap_servers: str, topic: str, folder: Path, workers: int = 1, **settings: str
+) -> tuple[list[str], dict[str, str]]:
+    """Create a recovery store in a folder; return the job's command and environment, with its data in that folder."""
+    recovery = folder / "recovery"
+    recovery.mkdir()
+    subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
+    environment = {
+        "K2_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "K2_TOPICS": topic,
+        "K2_DATA_DIR": str(folder),
+        "K2_RUN_TO_END": "true",
+        "K2_METRICS_PORT": "0",
+        "K2_DLQ_RATIO_MAX": "0",
+        **{f"K2_{name.upper()}": value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+    return [*command, "-r", str(recovery), "-s", str(EPOCH_SECONDS), "-b", "0"], environment
 
 
 if __name__ == "__main__":
