@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.mixture import Mixture, topic_of
 from benchmarks.process import Measured, measured
+from k2.ops.child_process import free_port
 from tests.brokers import Broker, own_broker
 
 __all__ = ["Contest", "Cost", "bare", "job", "mixture_of", "mixture_options"]
@@ -114,23 +116,51 @@ def bare(broker: Broker, topic: str) -> Measured:
     return measured([sys.executable, "-m", "benchmarks.bare", broker.bootstrap_servers, topic], {})
 
 
-def job(broker: Broker, topic: str, workers: int = 1, **settings: str) -> Measured:
-    """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`."""
-    with tempfile.TemporaryDirectory() as folder:
-        recovery = Path(folder, "recovery")
-        recovery.mkdir()
-        subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
+def job(
+    broker: Broker,
+    topic: str,
+    workers: int = 1,
+    processes: int = 1,
+    epoch_seconds: int = EPOCH_SECONDS,
+    folder: Path | None = None,
+    **settings: str,
+) -> Measured:
+    """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`.
+
+    `workers` are those of each of `processes` processes, whose CPU time and memory are added. The data stay in
+    `folder`, which must be empty, if one is given.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary, "data") if folder is None else folder
+        stores = [Path(temporary, f"recovery-{process}") for process in range(processes)]
+        for store in stores:
+            store.mkdir()
+        # The first process has the whole store.
+        subprocess.run([sys.executable, "-m", "bytewax.recovery", stores[0], str(workers * processes)], check=True)
         environment = {
             "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "K2_TOPICS": topic,
-            "K2_DATA_DIR": folder,
+            "K2_DATA_DIR": str(data),
             "K2_RUN_TO_END": "true",
             "K2_METRICS_PORT": "0",
             "K2_DLQ_RATIO_MAX": "0",
             **{f"K2_{name.upper()}": value for name, value in settings.items()},
         }
         command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
-        return measured([*command, "-r", str(recovery), "-s", str(EPOCH_SECONDS), "-b", "0"], environment)
+        addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
+        commands = [
+            [*command, "-r", str(store), "-s", str(epoch_seconds), "-b", "0"]
+            + (["-i", str(process), "-a", addresses] if processes > 1 else [])
+            for process, store in enumerate(stores)
+        ]
+        with ThreadPoolExecutor(processes) as pool:
+            runs = list(pool.map(lambda one: measured(one, environment), commands))
+        return Measured(
+            cpu_seconds=sum(run.cpu_seconds for run in runs),
+            wall_seconds=max(run.wall_seconds for run in runs),
+            peak_mb=sum(run.peak_mb for run in runs),
+            output="".join(run.output for run in runs),
+        )
 
 
 if __name__ == "__main__":
