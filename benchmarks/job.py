@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.mixture import FAULTS, Mixture, topic_of
 from benchmarks.process import Measured, measured
+from k2.ops.child_process import free_port
 from tests.brokers import Broker, own_broker
 
 __all__ = ["Contest", "Cost", "bare", "command_of", "cost_of", "job", "mixture_of", "mixture_options"]
@@ -116,30 +118,72 @@ def bare(broker: Broker, topic: str) -> Measured:
     return measured([sys.executable, "-m", "benchmarks.bare", broker.bootstrap_servers, topic], {})
 
 
-def job(broker: Broker, topic: str, workers: int = 1, **settings: str) -> Measured:
-    """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`."""
-    with tempfile.TemporaryDirectory() as folder:
-        return measured(*command_of(broker.bootstrap_servers, topic, Path(folder), workers, **settings))
+def job(
+    broker: Broker,
+    topic: str,
+    workers: int = 1,
+    processes: int = 1,
+    epoch_seconds: int = EPOCH_SECONDS,
+    folder: Path | None = None,
+    **settings: str,
+) -> Measured:
+    """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`.
+
+    `workers` are those of each of `processes` processes, whose CPU time and memory are added. The data stay in
+    `folder`, which must be empty, if one is given.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary, "data") if folder is None else folder
+        stores = [Path(temporary, f"recovery-{process}") for process in range(processes)]
+        for store in stores:
+            store.mkdir()
+        # The first process has the whole store.
+        _make_store(stores[0], workers * processes)
+        environment = _environment(broker.bootstrap_servers, topic, data, **settings)
+        addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
+        commands = [
+            _command(store, workers, epoch_seconds) + (["-i", str(process), "-a", addresses] if processes > 1 else [])
+            for process, store in enumerate(stores)
+        ]
+        with ThreadPoolExecutor(processes) as pool:
+            runs = list(pool.map(lambda one: measured(one, environment), commands))
+        return Measured(
+            cpu_seconds=sum(run.cpu_seconds for run in runs),
+            wall_seconds=max(run.wall_seconds for run in runs),
+            peak_mb=sum(run.peak_mb for run in runs),
+            output="".join(run.output for run in runs),
+        )
 
 
 def command_of(
     bootstrap_servers: str, topic: str, folder: Path, workers: int = 1, **settings: str
 ) -> tuple[list[str], dict[str, str]]:
     """Create a recovery store in a folder; return the job's command and environment, with its data in that folder."""
-    recovery = folder / "recovery"
-    recovery.mkdir()
-    subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
-    environment = {
+    store = folder / "recovery"
+    store.mkdir()
+    _make_store(store, workers)
+    return _command(store, workers, EPOCH_SECONDS), _environment(bootstrap_servers, topic, folder, **settings)
+
+
+def _make_store(store: Path, partitions: int) -> None:
+    subprocess.run([sys.executable, "-m", "bytewax.recovery", store, str(partitions)], check=True)
+
+
+def _command(store: Path, workers: int, epoch_seconds: int) -> list[str]:
+    command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+    return [*command, "-r", str(store), "-s", str(epoch_seconds), "-b", "0"]
+
+
+def _environment(bootstrap_servers: str, topic: str, data: Path, **settings: str) -> dict[str, str]:
+    return {
         "K2_BOOTSTRAP_SERVERS": bootstrap_servers,
         "K2_TOPICS": topic,
-        "K2_DATA_DIR": str(folder),
+        "K2_DATA_DIR": str(data),
         "K2_RUN_TO_END": "true",
         "K2_METRICS_PORT": "0",
         "K2_DLQ_RATIO_MAX": "0",
         **{f"K2_{name.upper()}": value for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
-    return [*command, "-r", str(recovery), "-s", str(EPOCH_SECONDS), "-b", "0"], environment
 
 
 if __name__ == "__main__":

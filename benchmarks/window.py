@@ -91,7 +91,27 @@ def resident_bytes() -> int:
     return int(pages) * 4096
 
 
-def measure_rows(ids: int) -> None:
+class IdCost(NamedTuple):
+    """What the ids of two windows cost."""
+
+    held: int
+    """Number of ids held, by all key groups."""
+    bytes_per_id: float
+    resident_bytes_per_id: float
+    filled_us: float
+    """CPU per row while nothing expires."""
+    expiring_us: float
+    """CPU per row while for each new id an old one expires."""
+    duplicate_us: float
+    longest_ms: float
+    """CPU of the longest call while ids expire."""
+    snapshot_bytes: int
+    """Of all key groups."""
+    group_snapshot_bytes: int
+    """Of the largest one."""
+
+
+def measure_rows(ids: int) -> IdCost:
     """Fill two windows with `ids` ids, then add a tenth of that while the oldest expire."""
     run([GroupDeduplicator(ids, hasher=HASHER)], 0, 2 * ROWS)
     before = resident_bytes()
@@ -100,15 +120,31 @@ def measure_rows(ids: int) -> None:
     held, resident = sum(map(len, groups)), resident_bytes() - before
     size = sum(group.size_bytes for group in groups)
     expiring, duplicates = (run(groups, ids, ids + ids // 10) for _ in range(2))
-    mean_ms = expiring.total / (ids // 10) * ROWS * 1e3
     states = [len(pickle.dumps(group.snapshot())) for group in groups]
-    print(f"{held:,} ids held by {GROUPS} key groups: {size / held:.1f} bytes per id ({resident / held:.1f} resident)")
-    print(f"  per row while they fill {filled.total / ids * 1e6:.3f} us")
-    expiring_us, duplicate_us = expiring.total / ids * 1e7, duplicates.total / ids * 1e7
-    print(f"  per row while ids expire {expiring_us:.3f} us, per duplicate {duplicate_us:.3f} us")
-    longest_ms = expiring.longest * 1e3
-    print(f"  per call of {ROWS:,} rows while ids expire {mean_ms:.1f} ms, at most {longest_ms:.1f} ms")
-    print(f"  snapshots of an epoch {sum(states):,} bytes, {max(states):,} at most per key group")
+    return IdCost(
+        held=held,
+        bytes_per_id=size / held,
+        resident_bytes_per_id=resident / held,
+        filled_us=filled.total / ids * 1e6,
+        expiring_us=expiring.total / ids * 1e7,
+        duplicate_us=duplicates.total / ids * 1e7,
+        longest_ms=expiring.longest * 1e3,
+        snapshot_bytes=sum(states),
+        group_snapshot_bytes=max(states),
+    )
+
+
+def report_rows(cost: IdCost) -> None:
+    """Print what ids cost."""
+    print(
+        f"{cost.held:,} ids held by {GROUPS} key groups: {cost.bytes_per_id:.1f} bytes per id "
+        f"({cost.resident_bytes_per_id:.1f} resident)"
+    )
+    print(f"  per row while they fill {cost.filled_us:.3f} us")
+    print(f"  per row while ids expire {cost.expiring_us:.3f} us, per duplicate {cost.duplicate_us:.3f} us")
+    mean_ms = cost.expiring_us * ROWS / 1e3
+    print(f"  per call of {ROWS:,} rows while ids expire {mean_ms:.1f} ms, at most {cost.longest_ms:.1f} ms")
+    print(f"  snapshots of an epoch {cost.snapshot_bytes:,} bytes, {cost.group_snapshot_bytes:,} at most per key group")
 
 
 def create_table(settings: Settings, ids: int) -> Table:
@@ -168,7 +204,7 @@ def main() -> None:
         help="number of ids that a start reads from a table (default: 1,000,000)",
     )
     arguments = parser.parse_args()
-    measure_rows(arguments.ids)
+    report_rows(measure_rows(arguments.ids))
     measure_start(arguments.stored)
 
 
