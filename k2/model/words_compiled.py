@@ -5,13 +5,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import allocation_free, inlined
+from k2.model.compiled import allocation_free, compiled, inlined
 
 __all__ = [
     "DIGITS_MAX",
     "HIGH_BITS",
     "ONES",
     "copy_bytes",
+    "copy_ranges",
     "equal_bytes",
     "first_bytes",
     "first_flagged",
@@ -153,3 +154,15 @@ def copy_bytes(
         target[to + _SIX] = word >> _BYTE_7
         target[to + _SEVEN] = word >> _BYTE_8
         start, to = start + _EIGHT, to + _EIGHT
+
+
+@compiled
+def copy_ranges(
+    source: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64], target: NDArray[np.uint8]
+) -> None:
+    """Copy byte ranges one after the other to a target that has just their size."""
+    end = _ZERO
+    for idx in range(len(starts)):
+        size = np.uint64(sizes[idx])
+        copy_bytes(source, np.uint64(starts[idx]), target, end, size)
+        end += size
