@@ -31,6 +31,7 @@ from k2.sequencing.kernel_layout import (
     OPENED,
     RANGES_MAX,
     SESSION,
+    SETTLED,
     TOP_START,
 )
 
@@ -173,6 +174,7 @@ def begin_doubt(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: in
 
 
 @compiled
-def settle_doubt(slot: NDArray[np.int64], ranges: NDArray[np.int64]) -> None:
-    """Note that the only session of a symbol has gone on after a conflict."""
+def settle_doubt(slot: NDArray[np.int64], ranges: NDArray[np.int64], slice_idx: int, event: NDArray[np.int64]) -> None:
+    """Note that the only session of a symbol has gone on after a conflict, and write the event."""
     slot[OLD_HIGHEST], ranges[DOUBTED] = _NONE, NO_DOUBT
+    add_event(event, slice_idx, SETTLED, slot[HIGHEST], slot[LATEST], 0)

@@ -40,7 +40,6 @@ from k2.sequencing.kernel_layout import (
     LATEST,
     OLD_HIGHEST,
     SESSION,
-    SETTLED,
     STARTED,
     TOP_PAGE,
     TOP_START,
@@ -190,19 +189,23 @@ def _place(
     slot_idx: int,
     ranges: NDArray[np.int64],
     pages: Pages,
-    first: int,
-    sequence: int,
-    at: int,
-    content: int,
-    is_firm: bool,  # noqa: FBT001  a compiled rule takes no keywords
+    trade: tuple[int, int, int, int, bool],
     slice_idx: int,
     event: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Place a number that does not continue the newest session; return the verdict and the number of its events.
+    """Place a number that does not continue a session; return the verdict and the number of its events.
 
-    The verdict is `HEAD`, and nothing is changed, if the specification decides. `is_firm`: whether the row is a trade
-    of the live feed. A number that is stored has a page then.
+    `trade` is first and last number, effective time, content, and whether the row is a trade of the live feed. The
+    verdict is `HEAD`, and nothing is changed, if the specification decides. A number that is stored has a page then.
     """
+    first, sequence, at, content, is_firm = trade
+    if slot[SESSION] == 0:
+        page = take_page(pages, slot_idx, _FIRST_SESSION, sequence)
+        if page == NO_PAGE:
+            return HEAD, 0
+        _start(slot, first, sequence, at, page)
+        add_event(event, slice_idx, STARTED, first, sequence, 0)
+        return STORED, 1
     page = _page_of(slot, slot_idx, sequence, pages)
     # Only numbers of the session have a content.
     is_known = page != NO_PAGE and sequence <= slot[HIGHEST]
@@ -260,11 +263,10 @@ def follow(
 ) -> tuple[int, int]:
     """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
-    int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS], `heads`, int64[slots, HEAD_COLUMNS], and `ranges`, int64[slots, RANGE_COLUMNS]. `key` is that
-    of the fingerprints. `slots`, `heads`, `ranges`, `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed;
-    int64[m, EVENT_COLUMNS] `events` gets the events of the rows, ascending. Returns the index of the first row that was
-    not tracked, or m, and the number of events.
+    int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in int64 `slots`,
+    `heads` and `ranges`, whose columns are those of their layouts. Slots, heads, ranges, pages, uint8[m] `verdicts` and
+    int32[m] `sessions` are changed; int64[m, EVENT_COLUMNS] `events` gets what the rows caused, ascending. Returns the
+    index of the first row that was not tracked, or m, and the number of events.
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
@@ -288,15 +290,7 @@ def follow(
             id_hash = id_word(sequence, text, id_starts[row], id_sizes[row], key)
             price, quantity = prices[row], quantities[row]
             content = fingerprint_of(id_hash, sides[row], price[0], price[1], quantity[0], quantity[1], key)
-        if slot[SESSION] == 0:
-            page = take_page(pages, slot_idx, _FIRST_SESSION, sequence)
-            if page == NO_PAGE:
-                return slice_idx, count
-            _start(slot, first, sequence, at, page)
-            add_event(events[count], slice_idx, STARTED, first, sequence, 0)
-            count += 1
-            _write(headers, words, page, first, sequence, content, kafka_time)
-        elif _continues(slot, first, at):
+        if slot[SESSION] and _continues(slot, first, at):
             is_settled = is_live and ranges[slot_idx, DOUBTED] == DOUBT_HERE
             is_open = sequence <= slot[OLD_HIGHEST] and not is_settled
             if is_open and _may_be_old(slot, slot_idx, sequence, content, pages):
@@ -308,21 +302,17 @@ def follow(
                 return slice_idx, count
             slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
             if is_settled:
-                settle_doubt(slot, ranges[slot_idx])
-                add_event(events[count], slice_idx, SETTLED, sequence, at, 0)
+                settle_doubt(slot, ranges[slot_idx], slice_idx, events[count])
                 count += 1
-            _write(headers, words, page, first, sequence, content, kafka_time)
         else:
-            is_firm = is_market and is_live
-            verdict, more = _place(
-                slot, slot_idx, ranges[slot_idx], pages, first, sequence, at, content, is_firm, slice_idx, events[count]
-            )
+            trade = first, sequence, at, content, is_market and is_live
+            verdict, more = _place(slot, slot_idx, ranges[slot_idx], pages, trade, slice_idx, events[count])
             if verdict == HEAD:
                 return slice_idx, count
             count += more
-            if verdict == STORED:
-                page = find_page(pages, slot_idx, slot[SESSION], sequence)
-                _write(headers, words, page, first, sequence, content, kafka_time)
+            page = find_page(pages, slot_idx, slot[SESSION], sequence) if verdict == STORED else NO_PAGE
+        if verdict == STORED:
+            _write(headers, words, page, first, sequence, content, kafka_time)
         verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:
             sessions[slice_idx] = slot[SESSION]
