@@ -110,7 +110,7 @@ CONTENDER: Final = Contender(
     title=f"Kafka Connect {version_in(POM, 'connect')}, Iceberg sink {version_in(POM, 'iceberg')}",
     prepare=_prepare,
     launch=_launch,
-    configured="A standalone worker with one task; JsonConverter without schemas; a transformation of 60 lines that "
+    configured="A standalone worker with one task; JsonConverter without schemas; a small transformation that "
     "checks the trade and gives its fields the columns' types, which errors.tolerance=all needs to find what is "
     "malformed; a commit each 5 s; Hadoop catalog, table unpartitioned.",
     does=frozenset({Does.DEAD_LETTERS, Does.EXACTLY_ONCE}),
