@@ -5,7 +5,7 @@ The reference decoder also decodes the messages that a compiled decoder leaves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ from k2.model.errors import K2Error
 from k2.model.origin import INDEX_HEADER, VENUE_HEADER
 from k2.model.reasons import HEAD_NUMBER, Reason, RejectedError, SkippedError
 from k2.model.symbol_names import SymbolTable
-from k2.model.symbols import Symbols, as_bytes, lookup
+from k2.model.symbols import BEGIN, Symbols, as_bytes, lookup
 from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues import VENUES, Venue
-from k2.venues.payloads import unpacked
+from k2.venues.payloads import unpacked, writable
 from k2.venues.rows import (
     EXCHANGE_SIZE,
     EXCHANGE_START,
@@ -47,8 +47,6 @@ ANY_INDEX: Final = -2
 """Stands for the index of a message of which all trades are taken."""
 INTERNED_FIRST: Final = 64
 """Rows whose pairs are interned before the others are looked up again."""
-_BEGIN: Final[Any] = np.int64(0)
-"""Not the literal, which is another type, for which `lookup` would be compiled again."""
 _NO_ROWS: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
@@ -140,7 +138,7 @@ def decode(
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
     unpacked_batch = batch if venue.payload is None else unpacked(batch, venue.payload)
-    columns, others = _decode_compiled(venue, venue.decode_compiled, unpacked_batch, symbols)
+    columns, others = _decode_compiled(venue, venue.decode_compiled, writable(unpacked_batch), symbols)
     is_left = others[:, REASON] == 0
     result = _decode_messages(venue, batch, others[is_left, 0])
     result.skipped_compiled = others[~is_left]
@@ -223,8 +221,6 @@ def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and int32[m, 2]: the other messages, and why they have no rows."""
-    # Rules are compiled for arrays that can be written, as those of the source; tests have others.
-    data = batch.data if batch.data.flags.writeable else batch.data.copy()
     # Enough for one trade a message; the kernel stops if messages have more, and goes on with more rows.
     rows = np.empty((len(batch) + TRADES_MAX, WIDTH), dtype=np.int64)
     others = np.empty((len(batch), 2), dtype=np.int32)
@@ -234,13 +230,13 @@ def _decode_compiled(
             rows = _grown(rows, row_count, first / len(batch))
         free_rows, free_others = rows[row_count:], others[other_count:]
         starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
-        read, new_rows, new_others = kernel(data, starts, sizes, symbols.table, free_rows, free_others)
+        read, new_rows, new_others = kernel(batch.data, starts, sizes, symbols.table, free_rows, free_others)
         free_rows[:new_rows, MESSAGE] += first
         free_others[:new_others, 0] += first
         first, row_count, other_count = first + read, row_count + new_rows, other_count + new_others
     rows = rows[:row_count]
-    _intern_new_symbols(data, venue.exchange, rows, symbols)
-    return columns_of(rows, data, symbols, has_ranges=venue.has_ranges), others[:other_count]
+    _intern_new_symbols(batch.data, venue.exchange, rows, symbols)
+    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), others[:other_count]
 
 
 def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64]:
@@ -309,7 +305,7 @@ def _look_up_again(
     for row in new:
         start, size = rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE]
         if len(own_exchange):
-            symbol_id = lookup(table, own_exchange, _BEGIN, len(own_exchange), data, start, size)
+            symbol_id = lookup(table, own_exchange, BEGIN, len(own_exchange), data, start, size)
         else:
             symbol_id = lookup(table, data, rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE], data, start, size)
         if symbol_id < 0:
