@@ -276,9 +276,8 @@ def follow(
         if not has_sequence[row]:
             continue
         slot_idx: Any = np.int64(slot_of[symbols[row]])
-        sequence, first = sequences[row], first_sequences[row]
-        slot, kafka_time = slots[slot_idx], kafka_timestamps[messages[row]]
-        is_head = verdicts[slice_idx] == HEAD
+        slot, sequence, first, message = slots[slot_idx], sequences[row], first_sequences[row], messages[row]
+        is_head, kafka_time = verdicts[slice_idx] == HEAD, kafka_timestamps[message]
         if is_head and not _is_overdue(slot, heads[slot_idx], sequence, kafka_time, head_grace_us):
             continue
         if is_head or first >> PAGE_BITS != sequence >> PAGE_BITS:

@@ -22,7 +22,7 @@ from k2.model.times import SECOND_US, TIME_AHEAD_TOLERANCE_US
 from k2.model.trade import NO_SIDE, Trade
 from k2.venues import VENUES, Venue
 from k2.venues.new_symbols import intern_new_symbols
-from k2.venues.payloads import unpacked
+from k2.venues.payloads import unpacked, writable
 from k2.venues.rows import (
     HEAD_SIDE,
     MESSAGE,
@@ -132,7 +132,7 @@ def decode(
     if venue.decode_compiled is None:
         return decode_by_reference(batch, time_ahead_seconds_max, symbols, is_second_view=is_second_view)
     unpacked_batch = batch if venue.payload is None else unpacked(batch, venue.payload)
-    columns, others = _decode_compiled(venue, venue.decode_compiled, unpacked_batch, symbols)
+    columns, others = _decode_compiled(venue, venue.decode_compiled, writable(unpacked_batch), symbols)
     is_left = others[:, REASON] == 0
     result = _decode_messages(venue, batch, others[is_left, 0])
     result.skipped_compiled = others[~is_left]
@@ -215,8 +215,6 @@ def _decode_compiled(
     venue: Venue, kernel: CompiledDecoder, batch: MessageBatch, symbols: Symbols
 ) -> tuple[TradeColumns, NDArray[np.int32]]:
     """Return the trades that the kernel decoded, and int32[m, 2]: the other messages, and why they have no rows."""
-    # Rules are compiled for arrays that can be written, as those of the source; tests have others.
-    data = batch.data if batch.data.flags.writeable else batch.data.copy()
     # Enough for one trade a message; the kernel stops if messages have more, and goes on with more rows.
     rows = np.empty((len(batch) + TRADES_MAX, WIDTH), dtype=np.int64)
     others = np.empty((len(batch), 2), dtype=np.int32)
@@ -226,13 +224,13 @@ def _decode_compiled(
             rows = _grown(rows, row_count, first / len(batch))
         free_rows, free_others = rows[row_count:], others[other_count:]
         starts, sizes = batch.value_starts[first:], batch.value_sizes[first:]
-        read, new_rows, new_others = kernel(data, starts, sizes, symbols.table, free_rows, free_others)
+        read, new_rows, new_others = kernel(batch.data, starts, sizes, symbols.table, free_rows, free_others)
         free_rows[:new_rows, MESSAGE] += first
         free_others[:new_others, 0] += first
         first, row_count, other_count = first + read, row_count + new_rows, other_count + new_others
     rows = rows[:row_count]
-    intern_new_symbols(data, venue.exchange, rows, symbols)
-    return columns_of(rows, data, symbols, has_ranges=venue.has_ranges), others[:other_count]
+    intern_new_symbols(batch.data, venue.exchange, rows, symbols)
+    return columns_of(rows, batch.data, symbols, has_ranges=venue.has_ranges), others[:other_count]
 
 
 def _grown(rows: NDArray[np.int64], used: int, share: float) -> NDArray[np.int64]:

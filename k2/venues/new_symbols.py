@@ -1,21 +1,19 @@
 """Symbol ids of the pairs that a compiled decoder meets for the first time."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
 from k2.model.symbol_names import SymbolTable
-from k2.model.symbols import Symbols, as_bytes, lookup
+from k2.model.symbols import BEGIN, Symbols, as_bytes, lookup
 from k2.venues.rows import EXCHANGE_SIZE, EXCHANGE_START, SYMBOL, SYMBOL_SIZE, SYMBOL_START
 
 __all__ = ["intern_new_symbols"]
 
 INTERNED_FIRST: Final = 64
 """Rows whose pairs are interned before the others are looked up again."""
-_BEGIN: Final[Any] = np.int64(0)
-"""Not the literal, which is another type, for which `lookup` would be compiled again."""
 
 
 def intern_new_symbols(
@@ -59,7 +57,7 @@ def _look_up_again(
     for row in new:
         start, size = rows[row, SYMBOL_START], rows[row, SYMBOL_SIZE]
         if len(own_exchange):
-            symbol_id = lookup(table, own_exchange, _BEGIN, len(own_exchange), data, start, size)
+            symbol_id = lookup(table, own_exchange, BEGIN, len(own_exchange), data, start, size)
         else:
             symbol_id = lookup(table, data, rows[row, EXCHANGE_START], rows[row, EXCHANGE_SIZE], data, start, size)
         if symbol_id < 0:

@@ -13,7 +13,7 @@ from k2.model.reasons import Reason, RejectedError
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from k2.venues.wire_format import SchemaKind, read_framed
 
-__all__ = ["Payload", "inflate", "payload_of", "unpacked"]
+__all__ = ["Payload", "inflate", "payload_of", "unpacked", "writable"]
 
 Unpack = Callable[[bytes], bytes]
 """Returns the JSON of a message, at most `MESSAGE_BYTES_MAX` bytes.
@@ -74,6 +74,11 @@ def payload_of(name: str) -> Payload | None:
             return Payload(partial(read_framed, name), schema_kind=name)
         case _:
             return None
+
+
+def writable(batch: MessageBatch) -> MessageBatch:
+    """Return a batch with data that can be written, for which loops are compiled; that of a source can."""
+    return batch if batch.data.flags.writeable else replace(batch, data=batch.data.copy())
 
 
 def unpacked(batch: MessageBatch, payload: Payload) -> MessageBatch:
