@@ -16,7 +16,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench upkeep outage idle hosts whole-day spark picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench instructions upkeep outage idle hosts whole-day spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ lint: .venv/dev ## run ruff, mypy and the import rules
 
 bench: .venv/dev ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
+
+instructions: .venv/dev ## count the instructions per message of each stage, and compare (ARGS=--update; needs Valgrind)
+	@.venv/bin/python -m benchmarks.instructions $(ARGS)
 
 upkeep: .venv/dev ## run job, upkeep and queries side by side with kills at random (ARGS="--minutes 10 --catalog rest-s3")
 	@.venv/bin/python -m tests.flows.upkeep $(ARGS)
