@@ -10,7 +10,7 @@ from benchmarks.decode import batch_of
 from k2.model.batch import MessageBatch
 from k2.model.progress import TopicPartition
 
-__all__ = ["FAULTS", "INPUTS", "MIXED", "PARTITION", "Input", "coinbase_message", "k2_message"]
+__all__ = ["FAULTS", "INPUTS", "MIXED", "PARTITION", "POLL", "Input", "coinbase_message", "k2_message"]
 
 PARTITION: Final = TopicPartition("trades", 0)
 SYMBOLS: Final = 300
@@ -82,6 +82,8 @@ INPUTS: Final = {
     MIXED: Input(2, 20_000, Shares(malformed=0.001, duplicates=0.004, gaps=0.0005)),
     FAULTS: Input(1, 5_000, Shares(malformed=0.1, duplicates=0.0, gaps=0.1)),
 }
+POLL: Final = f"{MIXED}: poll"
+"""The stage that is counted on one poll alone."""
 
 
 def _poll(venue: str, first: int, values: Sequence[bytes]) -> MessageBatch:

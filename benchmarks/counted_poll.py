@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.callgrind import CallgrindCounter, Counter
-from benchmarks.counted_market import INPUTS, MIXED, PARTITION
+from benchmarks.counted_market import INPUTS, MIXED, PARTITION, POLL
 from benchmarks.mock_broker import MockBroker
 from k2.kafka.reader import to_batch
 
@@ -31,7 +31,7 @@ def main() -> None:
     broker.publish(values)
     counter.begin()
     count = _poll(broker)
-    counter.end(f"{MIXED}: poll")
+    counter.end(POLL)
     assert count == len(values)
     broker.close()
 

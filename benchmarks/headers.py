@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Final, NamedTuple
 
-from benchmarks.job import market
+from benchmarks.mixture import Mixture
 from k2.kafka.client import KafkaClient
 from k2.kafka.producer import Headers, TradeProducer
 from k2.kafka.reader import ColumnReader
@@ -42,7 +42,7 @@ def main() -> None:
         topics = {kind: broker.topic(partitions=1) for kind in KINDS}
         for kind, headers in KINDS.items():
             with TradeProducer(settings, topics[kind]) as producer:
-                for key, value in market(arguments.messages, SYMBOLS):
+                for key, value in Mixture(arguments.messages, SYMBOLS).records():
                     producer.send(key, value, headers=headers)
             read(settings, topics[kind], arguments.messages)  # compile before the measurement
         rounds = [

@@ -1,18 +1,33 @@
 """Counts of instructions by stage: their file, and the rules by which new counts are compared with it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-__all__ = ["FILE", "RATIO_MAX", "RATIO_MIN", "Counts", "complaints", "other_versions", "read", "table", "write"]
+__all__ = [
+    "FILE",
+    "PAGE",
+    "RATIO_MAX",
+    "RATIO_MIN",
+    "Counts",
+    "complaints",
+    "documented",
+    "other_versions",
+    "read",
+    "table",
+    "write",
+]
 
 FILE: Final = Path(__file__).parent / "instructions.json"
+PAGE: Final = FILE.parent.parent / "docs" / "performance.md"
 RATIO_MAX: Final = 1.1
 """A stage that takes more than this multiple of its reference has become dearer."""
 RATIO_MIN: Final = 0.9
 """A stage that takes less than this multiple has a reference that would let it become dearer again, unnoticed."""
+_ROW: Final = re.compile(r"^\| `([a-z ]+)` \| [^|\n]*(\|[ 0-9,]*\|[ 0-9,]*\|)$", re.MULTILINE)
 _UPDATE: Final = "`make instructions ARGS=--update`"
 
 
@@ -70,6 +85,22 @@ def table(reference: Mapping[str, float], counted: Mapping[str, float]) -> str:
     return "\n".join(
         f"{stage:<24}{count:>9,.0f}  {_move(reference.get(stage), count)}" for stage, count in counted.items()
     )
+
+
+def documented(page: str, per_message: Mapping[str, float]) -> str:
+    """Return a page of the docs with these counts in the rows of stages: those of `mixed`, then those of `faults`."""
+
+    def row(match: re.Match[str]) -> str:
+        counts = [per_message.get(f"{name}: {match[1]}") for name in ("mixed", "faults")]
+        if counts == [None, None]:
+            return match[0]
+        return "|".join((match[0][: match.start(2) - match.start()], *(_cell(count) for count in counts), ""))
+
+    return _ROW.sub(row, page)
+
+
+def _cell(count: float | None) -> str:
+    return " " if count is None else f" {count:,.0f} "
 
 
 def _move(base: float | None, count: float) -> str:

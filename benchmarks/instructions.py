@@ -22,8 +22,8 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.counted_market import INPUTS
-from benchmarks.instruction_counts import FILE, Counts, complaints, other_versions, read, table, write
+from benchmarks.counted_market import INPUTS, POLL
+from benchmarks.instruction_counts import FILE, PAGE, Counts, complaints, documented, other_versions, read, table, write
 
 __all__ = ["PINNED", "ROOT", "count", "counted_in", "main"]
 
@@ -140,7 +140,8 @@ def counted_in(folder: Path, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _per_message(stage: str, instructions: int) -> float:
-    return round(instructions / INPUTS[stage.partition(":")[0]].messages, 1)
+    counted = INPUTS[stage.partition(":")[0]]
+    return round(instructions / (counted.poll_messages if stage == POLL else counted.messages), 1)
 
 
 def _update() -> None:
@@ -148,8 +149,9 @@ def _update() -> None:
     for difference in other_versions(reference, counted.counted_with):
         print(difference)
     write(counted)
+    PAGE.write_text(documented(PAGE.read_text(encoding="utf-8"), counted.per_message), encoding="utf-8")
     print(table(reference.per_message, counted.per_message))
-    print(f"instructions per message are in {FILE.relative_to(ROOT)}; commit it with the change that moved them")
+    print(f"{FILE.name} and the table of {PAGE.name} have these counts; commit both with the change")
 
 
 def _compare() -> None:

@@ -1,145 +1,138 @@
-"""CPU time per message of the job, relative to a bare `consume()` loop; `make bench` prints it.
+"""CPU time per message of the whole job, relative to a bare `consume()` loop; `make bench` prints it.
 
-Both are whole processes, timed by the operating system. The CPU time on an empty topic (start-up) is subtracted. The
-broker is the broker of the tests.
+The messages are a seeded market with faults. Both are whole processes, timed by the operating system, in turn, so that
+drift of the machine affects both equally. What they take on an empty topic (start-up) is subtracted. The broker is the
+broker of the tests, on the same cores.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
-from k2.kafka.producer import TradeProducer
-from k2.ops.settings import read_settings
+from benchmarks.mixture import FAULTS, Mixture, topic_of
+from benchmarks.process import Measured, measured
 from tests.brokers import Broker, own_broker
 
-PARTITIONS: Final = 4
-MESSAGES: Final = 1_000_000
+__all__ = ["Contest", "Cost", "bare", "cost_of", "job", "mixture_of", "mixture_options"]
+
 RUNS: Final = 5
-FOLDER: Final = Path(__file__).resolve().parent.parent
-FIRST_TIME: Final = 1_700_000_000_000_000
+EPOCH_SECONDS: Final = 5
 
 
-class Costs(msgspec.Struct, frozen=True):
-    """Median CPU microseconds per message, and their ratios."""
+class Cost(NamedTuple):
+    """Medians of a process, without its start-up, but for the memory."""
 
-    bare_us: float
-    job_10_symbols_us: float
-    job_10000_symbols_us: float
-    job_over_bare: float
-    symbols_10000_over_10: float
+    cpu_us: float
+    """CPU microseconds per message."""
+    messages_per_second: float
+    peak_mb: float
+
+
+class Contest:
+    """Topics of one mixture, and processes that read them in turn."""
+
+    def __init__(self, broker: Broker, mixture: Mixture, partitions: int = 4) -> None:
+        self._broker = broker
+        self._messages = mixture.messages
+        self._topic = topic_of(broker, mixture, partitions)
+        self._empty = broker.topic(partitions=partitions)
+
+    def costs(self, processes: Mapping[str, Callable[[Broker, str], Measured]], runs: int) -> dict[str, Cost]:
+        """Run each process `runs` times on the messages and on the empty topic, all in turn."""
+        full: dict[str, list[Measured]] = {name: [] for name in processes}
+        empty: dict[str, list[Measured]] = {name: [] for name in processes}
+        for process in processes.values():
+            process(self._broker, self._empty)  # compile before the measurement
+        for _ in range(runs):
+            for name, process in processes.items():
+                empty[name].append(process(self._broker, self._empty))
+                full[name].append(process(self._broker, self._topic))
+                print(f"{name}: {full[name][-1].cpu_seconds:.2f} s of CPU", file=sys.stderr)
+        return {name: cost_of(full[name], empty[name], self._messages) for name in processes}
+
+
+def cost_of(full: Sequence[Measured], empty: Sequence[Measured], messages: int) -> Cost:
+    """Return the medians of the runs of a process over messages, less those of its runs on an empty topic."""
+    cpu = _median(full, "cpu_seconds") - _median(empty, "cpu_seconds")
+    wall = _median(full, "wall_seconds") - _median(empty, "wall_seconds")
+    return Cost(cpu * 1e6 / messages, messages / wall, _median(full, "peak_mb"))
+
+
+def _median(runs: Sequence[Measured], field: str) -> float:
+    return float(statistics.median(getattr(run, field) for run in runs))
 
 
 def main() -> None:
-    """Fill the topics, run the processes alternately, print the medians and the ratios."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--messages", type=int, default=MESSAGES)
-    arguments.add_argument("--runs", type=int, default=RUNS)
-    arguments.add_argument("--workers", type=int, default=1)
-    chosen = arguments.parse_args()
+    """Publish the messages, run the processes in turn, print the medians and the ratio."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.job", description=__doc__)
+    mixture_options(parser)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    chosen = parser.parse_args()
+    mixture = mixture_of(chosen)
     with own_broker() as broker:
-        costs = measure(broker, chosen.messages, chosen.runs, chosen.workers)
-    print(f"broker: {broker.name}; {chosen.messages:,} messages, {PARTITIONS} partitions, {chosen.runs} runs")
-    print(f"bare consume() loop        {costs.bare_us:6.2f} us CPU per message")
-    print(f"whole job, 10 symbols      {costs.job_10_symbols_us:6.2f} us   {costs.job_over_bare:.2f} times bare")
-    print(
-        f"whole job, 10,000 symbols  {costs.job_10000_symbols_us:6.2f} us   "
-        f"{costs.symbols_10000_over_10:.2f} times that of 10 symbols"
-    )
-
-
-def measure(broker: Broker, messages: int, runs: int, workers: int) -> Costs:
-    """Measure each process `runs` times; runs alternate, so that drift of the machine affects all equally."""
-    empty, few, many = (broker.topic(partitions=PARTITIONS) for _ in range(3))
-    fill(broker, few, messages, symbols=10)
-    fill(broker, many, messages, symbols=10_000)
-    commands: dict[str, Callable[[], float]] = {
-        "bare empty": lambda: bare(broker, empty, 0),
-        "bare": lambda: bare(broker, few, messages),
-        "job empty": lambda: job(broker, empty, workers),
-        "job few": lambda: job(broker, few, workers),
-        "job many": lambda: job(broker, many, workers),
-    }
-    commands["job few"]()  # compile before the measurement
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(runs):
-        for name, run in commands.items():
-            seconds[name].append(run())
-            print(f"{name:12} {seconds[name][-1]:6.2f} s CPU", file=sys.stderr)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    scale = 1e6 / messages
-    bare_us = (median["bare"] - median["bare empty"]) * scale
-    few_us = (median["job few"] - median["job empty"]) * scale
-    many_us = (median["job many"] - median["job empty"]) * scale
-    return Costs(bare_us, few_us, many_us, few_us / bare_us, many_us / few_us)
-
-
-def fill(broker: Broker, topic: str, messages: int, symbols: int) -> None:
-    """Publish a market without gaps; a trade has about 200 bytes."""
-    settings = read_settings({}, bootstrap_servers=broker.bootstrap_servers)
-    with TradeProducer(settings, topic) as producer:
-        for key, value in market(messages, symbols):
-            producer.send(key, value)
-
-
-def market(messages: int, symbols: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a market in which the symbols trade round-robin."""
-    for message_idx in range(messages):
-        number, symbol = divmod(message_idx, symbols)
-        time_us = FIRST_TIME + message_idx * 100
-        value = (
-            f'{{"exchange":"coinbase","symbol":"SYM-{symbol:05d}","trade_id":"{1_000 + number}",'
-            f'"sequence":{1_000 + number},"price":"{60_000 + symbol}.{message_idx % 100:02d}",'
-            f'"quantity":"0.{1 + message_idx % 9_999:04d}","side":"{"buy" if message_idx % 2 else "sell"}",'
-            f'"timestamp":{time_us},"received":{time_us + 50}}}'
+        contest = Contest(broker, mixture, chosen.partitions)
+        processes: dict[str, Callable[[Broker, str], Measured]] = {
+            "bare": bare,
+            "job": partial(job, workers=chosen.workers),
+        }
+        costs = contest.costs(processes, chosen.runs)
+        print(f"broker: {broker.name}; {chosen.partitions} partitions, {chosen.workers} workers, {chosen.runs} runs")
+    faults = ", ".join(f"{getattr(mixture, fault):.2%} {fault}" for fault in FAULTS if getattr(mixture, fault))
+    print(f"{mixture.messages:,} messages of {mixture.value_bytes} bytes, {mixture.symbols:,} symbols; {faults}")
+    for name, what in (("bare", "bare consume() loop"), ("job", "whole job")):
+        cost = costs[name]
+        print(
+            f"{what:<20} {cost.cpu_us:6.2f} us CPU per message, {cost.cpu_us / costs['bare'].cpu_us:5.2f} times bare; "
+            f"{cost.messages_per_second:9,.0f} messages/s; peak {cost.peak_mb:,.0f} MB"
         )
-        yield b"coinbase|SYM-%05d" % symbol, value.encode()
 
 
-def bare(broker: Broker, topic: str, messages: int) -> float:
-    """Run the bare loop; return its CPU seconds."""
-    seconds, output = cpu_seconds([sys.executable, "-m", "benchmarks.bare", broker.bootstrap_servers, topic], {})
-    if int(output) != messages:
-        raise SystemExit(f"the bare loop read {output.strip()} messages of {messages}")
-    return seconds
+def mixture_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a mixture."""
+    standard = Mixture(1_000_000)
+    parser.add_argument("--messages", type=int, default=standard.messages)
+    parser.add_argument("--symbols", type=int, default=standard.symbols)
+    parser.add_argument("--value-bytes", type=int, default=standard.value_bytes)
+    for fault in FAULTS:
+        name = f"--{fault.replace('_', '-')}"
+        parser.add_argument(name, type=float, default=getattr(standard, fault), metavar="SHARE")
 
 
-def job(broker: Broker, topic: str, workers: int) -> float:
-    """Run the job from a topic into a new table; return its CPU seconds."""
+def mixture_of(chosen: argparse.Namespace) -> Mixture:
+    """Return the mixture that the options name."""
+    return Mixture(**{name: getattr(chosen, name) for name in ("messages", "symbols", "value_bytes", *FAULTS)})
+
+
+def bare(broker: Broker, topic: str) -> Measured:
+    """Run the bare loop."""
+    return measured([sys.executable, "-m", "benchmarks.bare", broker.bootstrap_servers, topic], {})
+
+
+def job(broker: Broker, topic: str, workers: int = 1, **settings: str) -> Measured:
+    """Run the job from a topic into a new table, with a recovery store; settings as `writers="2"`."""
     with tempfile.TemporaryDirectory() as folder:
         recovery = Path(folder, "recovery")
         recovery.mkdir()
-        subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, "1"], check=True)
+        subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
         environment = {
             "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "K2_TOPICS": topic,
             "K2_DATA_DIR": folder,
             "K2_RUN_TO_END": "true",
             "K2_METRICS_PORT": "0",
+            "K2_DLQ_RATIO_MAX": "0",
+            **{f"K2_{name.upper()}": value for name, value in settings.items()},
         }
         command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
-        seconds, _ = cpu_seconds([*command, "-r", str(recovery), "-s", "5", "-b", "0"], environment)
-        return seconds
-
-
-def cpu_seconds(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Run a process to its end; return its CPU seconds, as the operating system counts them, and its output."""
-    before = os.times()
-    completed = subprocess.run(
-        command, cwd=FOLDER, env={**os.environ, **environment}, check=False, capture_output=True, text=True
-    )
-    after = os.times()
-    if completed.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {completed.returncode}: {completed.stderr[-2000:]}")
-    seconds = after.children_user - before.children_user + after.children_system - before.children_system
-    return seconds, completed.stdout
+        return measured([*command, "-r", str(recovery), "-s", str(EPOCH_SECONDS), "-b", "0"], environment)
 
 
 if __name__ == "__main__":

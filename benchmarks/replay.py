@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.job import cpu_seconds
+from benchmarks.process import measured
 from k2.ops.settings import Settings
 from tests.brokers import own_broker
 from tests.model.dead_letters import dead_letter
@@ -39,7 +39,7 @@ def main() -> None:
         print(f"broker: {broker.name}; {letters:,} dead letters of {len(VALUE)} bytes, {PARTITIONS} partitions")
         for command in ("stats", "replay", "stats"):
             start = time.perf_counter()
-            cpu, _ = cpu_seconds([sys.executable, "-m", "k2.cli", "dlq", command, "--json"], variables)
+            cpu = measured([sys.executable, "-m", "k2.cli", "dlq", command, "--json"], variables).cpu_seconds
             wall = time.perf_counter() - start
             per_letter = f"{wall / letters * 1e6:.0f} us a letter, {cpu / letters * 1e6:.0f} us of CPU"
             print(f"k2 dlq {command:<7} {wall:5.1f} s, {cpu:5.1f} s of CPU: {per_letter}", flush=True)

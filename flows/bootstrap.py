@@ -85,7 +85,8 @@ def open_job_io(settings: Settings, resume_info: ResumeInfo = NO_STORE, health: 
     report_disk(settings.dead_letter_folder if settings.dead_letter_address is None else None)
     progress = read_progress(settings)
     on_added = None if find_supervision() is None else _restart_for_partitions
-    source = KafkaSource(settings, progress, resume_info.sources, health, on_added)
+    waits = find_cluster().size == 1
+    source = KafkaSource(settings, progress, resume_info.sources, health, on_added, waits=waits)
     symbols, compile_time = Symbols(), CompileTime()
 
     canary = open_canary(settings)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from k2.model.batch import MessageBatch, TradeSlice
 from k2.model.consumed import Consumed
 from k2.model.correction import Correction, PlacedCorrection
-from k2.model.dead_letter import DeadLetter, as_time
+from k2.model.dead_letter import as_time
 from k2.model.key_groups import GROUPS, group_key
 from k2.model.reasons import HEAD_NUMBER
+from k2.model.rejected_messages import RejectedMessages
 from k2.model.symbols import Symbols
 from k2.model.times import SECOND_US
 from k2.ops.error_boundary import reports_errors
@@ -118,9 +119,7 @@ def _consumed(
         partition=source.partition,
         first_offset=source.first_offset,
         next_offset=source.next_offset,
-        dead_letters=tuple(
-            DeadLetter.of(source, message_idx, error.reason, error.error) for message_idx, error in decoded.rejected
-        ),
+        dead_letters=RejectedMessages.of(source, decoded.rejected),
         skipped=source.offsets[decoded.skipped.messages],
         last_message=source.last_message(),
         messages=len(source),

@@ -187,8 +187,7 @@ class _SequenceLogic(StatefulBatchLogic[TradeSlice, Tracked, dict[str, Any]]):
 
     def _count_events(self, tracked: Tracked) -> None:
         _count_out_of_order(tracked.out_of_order)
-        for event in tracked.events:
-            _count_event(event, self._gap_large_min)
+        _count_events(tracked.events, self._gap_large_min)
         for missing in tracked.newest_missing:
             _report_newest_missing(missing)
         if tracked.events:
@@ -208,15 +207,18 @@ def _count_out_of_order(out_of_order: Counter[str]) -> None:
         OUT_OF_ORDER.labels(exchange).inc(count)
 
 
-def _count_event(event: SequenceEvent, gap_large_min: int) -> None:
-    match event.event:
-        case EventKind.GAP_OPENED:
-            size = "large" if event.missing >= gap_large_min else "small"
-            GAPS_DETECTED.labels(event.exchange, size).inc()
-        case EventKind.GAP_FILLED:
-            GAPS_FILLED.labels(event.exchange).inc()
-        case EventKind.SESSION_STARTED if event.session > 1:
-            RESETS_DETECTED.labels(event.exchange).inc()
+def _count_events(events: Iterable[SequenceEvent], gap_large_min: int) -> None:
+    counts = Counter(
+        (event.event, event.exchange, event.missing >= gap_large_min, event.session > 1) for event in events
+    )
+    for (kind, exchange, is_large, is_later), count in counts.items():
+        match kind:
+            case EventKind.GAP_OPENED:
+                GAPS_DETECTED.labels(exchange, "large" if is_large else "small").inc(count)
+            case EventKind.GAP_FILLED:
+                GAPS_FILLED.labels(exchange).inc(count)
+            case EventKind.SESSION_STARTED if is_later:
+                RESETS_DETECTED.labels(exchange).inc(count)
 
 
 def _report_newest_missing(missing: NewestMissing) -> None:

@@ -20,7 +20,7 @@ from k2.model.symbol_names import SymbolNames
 from k2.model.times import DAY_US
 from k2.model.trade import SIDES
 
-__all__ = ["FileRows", "Sources", "arrow_schema", "split_by_file"]
+__all__ = ["FileRows", "Sources", "SymbolOrder", "arrow_schema", "split_by_file"]
 
 _DICTIONARIES: Final = frozenset(
     column.name for column in TRADES if column.is_dictionary and column.type is ColumnType.STRING
@@ -67,19 +67,41 @@ def _is_string(arrow_type: pa.DataType) -> bool:
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
+class SymbolOrder:
+    """The order of a registry's symbols by exchange and symbol, in UTF-8; sorted again only when symbols are added."""
+
+    def __init__(self, names: SymbolNames) -> None:
+        self._names = names
+        self._places: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        """int64[symbols]: the place of each symbol id among all."""
+
+    def ranks(self, symbols: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
+        """Return int32[n]: the rank of each of int32[n] `symbols` among those that occur, and the names by rank."""
+        present = np.flatnonzero(np.bincount(symbols))
+        if present[-1] >= len(self._places):
+            # Strings sort by code point, which is the order of their UTF-8.
+            in_order = sorted(range(int(present[-1]) + 1), key=self._names.name)
+            self._places = np.empty(len(in_order), dtype=np.int64)
+            self._places[in_order] = np.arange(len(in_order))
+        ranked = present[np.argsort(self._places[present])]
+        ranks = np.zeros(int(present[-1]) + 1, dtype=np.int32)
+        ranks[ranked] = np.arange(len(ranked), dtype=np.int32)
+        return ranks[symbols], [self._names.name(symbol_id) for symbol_id in ranked.tolist()]
+
+
 def split_by_file(
     rows: OutputColumns,
     text: NDArray[np.uint8],
     sources: Sources,
     schema: pa.Schema,
-    symbols: SymbolNames,
+    symbol_order: SymbolOrder,
 ) -> Iterator[FileRows]:
     """Split rows by day and exchange; within each file, sort them by symbol (its UTF-8), then venue time.
 
     Rows of one symbol and time are sorted by topic, partition, offset and index, so that the same
     rows produce the same file whatever order they arrived in.
     """
-    ranks, names = _symbol_ranks(rows.symbols, symbols)
+    ranks, names = symbol_order.ranks(rows.symbols)
     partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, sources.topic_partitions)
     keys = SortKeys(rows.timestamps, partition_ranks, rows.offsets, rows.indexes)
     order = sort_rows(ranks, len(names), keys)
@@ -95,16 +117,6 @@ def split_by_file(
         part["exchange"] = _dictionary(np.zeros(stop - start, np.int32), [exchanges[low]])
         table = pa.table([part[name] for name in schema.names], schema=schema)
         yield FileRows(int(days[start]), exchanges[low], table)
-
-
-def _symbol_ranks(symbols: NDArray[np.int32], names: SymbolNames) -> tuple[NDArray[np.int32], list[tuple[str, str]]]:
-    """Return each row's rank by exchange and symbol, in UTF-8 order, and the names by rank."""
-    present = np.flatnonzero(np.bincount(symbols))
-    # Strings sort by code point, which is the order of their UTF-8.
-    ranked = sorted((names.name(symbol_id), symbol_id) for symbol_id in present.tolist())
-    ranks = np.zeros(int(present[-1]) + 1, dtype=np.int32)
-    ranks[[symbol_id for _, symbol_id in ranked]] = np.arange(len(ranked), dtype=np.int32)
-    return ranks[symbols], [name for name, _ in ranked]
 
 
 def _partition_ranks(

@@ -1,13 +1,13 @@
-"""The column buffer of a writer: columns that grow to a limit, are written to files, and are reused."""
+"""The column buffer of a writer: columns of a fixed size, which are written to files when they are full, and reused."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2.iceberg.arrow_columns import FileRows, Sources, split_by_file
+from k2.iceberg.arrow_columns import FileRows, Sources, SymbolOrder, split_by_file
 from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_columns
 from k2.model.batch import TradeSlice
 from k2.model.decimals import from_words
@@ -21,7 +21,8 @@ FLUSH_ROWS: Final = 300_000
 """Maximum number of rows in a buffer: some 40 MB, and the same again while they are written."""
 FLUSH_TEXT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of ids at which a buffer is full, however few its rows."""
-_FIRST_ROWS: Final = 16_384
+_ID_BYTES: Final = 16
+"""Bytes of an id for which there is room from the start."""
 
 
 class ColumnBuffer:
@@ -31,9 +32,11 @@ class ColumnBuffer:
         """Create an empty buffer, with the registry `symbols` or one of its own."""
         self._schema = schema
         self._symbols = Symbols() if symbols is None else symbols
+        self._symbol_order = SymbolOrder(self._symbols)
         self._flush_rows = flush_rows
-        self._columns = empty_columns(min(_FIRST_ROWS, flush_rows))
-        self._text: NDArray[np.uint8] = np.empty(16 * _FIRST_ROWS, dtype=np.uint8)
+        # Pages without rows take no memory, and columns that grew would leave holes of all their former sizes.
+        self._columns = empty_columns(flush_rows)
+        self._text: NDArray[np.uint8] = np.empty(_ID_BYTES * flush_rows, dtype=np.uint8)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions: dict[TopicPartition, int] = {}
@@ -51,7 +54,7 @@ class ColumnBuffer:
         """Copy the rows at int64[m] `slice_indices` until the buffer is full; return the number of copied rows."""
         slice_indices = slice_indices[: self._flush_rows - self._count]
         trade_slice = trade_slice.with_ids_of(self._symbols)
-        self._grow(len(slice_indices), id_bytes(trade_slice, slice_indices))
+        self._grow_text(id_bytes(trade_slice, slice_indices))
         topic_partition = self._topic_partitions.setdefault(
             trade_slice.batch.source.topic_partition, len(self._topic_partitions)
         )
@@ -76,7 +79,7 @@ class ColumnBuffer:
         if self._count:
             columns = map_columns(self._columns, lambda column: column[: self._count])
             names = Sources(list(self._topic_partitions), list(self._origins))
-            yield from split_by_file(columns, self._text, names, self._schema, self._symbols)
+            yield from split_by_file(columns, self._text, names, self._schema, self._symbol_order)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions.clear()
@@ -110,16 +113,8 @@ class ColumnBuffer:
         start, size = int(self._columns.id_starts[row]), int(self._columns.id_sizes[row])
         return None if size < 0 else self._text[start : start + size].tobytes().decode()
 
-    def _grow(self, rows: int, text_bytes: int) -> None:
-        capacity = len(self._columns.symbols)
-        if self._count + rows > capacity:
-            row_capacity = min(max(2 * capacity, self._count + rows), self._flush_rows)
-            self._columns = map_columns(self._columns, lambda column: _grown(column, self._count, row_capacity))
-        if self._text_bytes + text_bytes > len(self._text):
-            self._text = _grown(self._text, self._text_bytes, max(2 * len(self._text), self._text_bytes + text_bytes))
-
-
-def _grown(column: NDArray[Any], used: int, capacity: int) -> NDArray[Any]:
-    grown = np.empty((capacity, *column.shape[1:]), dtype=column.dtype)
-    grown[:used] = column[:used]
-    return grown
+    def _grow_text(self, added_bytes: int) -> None:
+        if self._text_bytes + added_bytes > len(self._text):
+            grown = np.empty(max(2 * len(self._text), self._text_bytes + added_bytes), dtype=np.uint8)
+            grown[: self._text_bytes] = self._text[: self._text_bytes]
+            self._text = grown

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -61,7 +62,7 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         table = self._committer.table
         now = int(datetime.now(UTC).timestamp() * 1_000_000)
         # Also by offset, so that events of one time are in the order of their messages.
-        events = sorted(self._events, key=lambda event: (event.exchange, event.symbol, event.timestamp, event.offset))
+        events = sorted(self._events, key=attrgetter("exchange", "symbol", "timestamp", "offset"))
         files = [
             write_file(table, _as_arrow(list(group), now, table.schema()), (exchange,), self._handle.on_retry)
             for exchange, group in groupby(events, key=lambda event: event.exchange)
@@ -69,7 +70,8 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         pending = PendingCommit(WRITER, self.committed, _moves(events), files)
         self._committer.commit(pending)
         failpoint("events.committed")
-        _log.info("ledger_committed", **Counter(event.event.value for event in events))
+        counts = Counter(event.event for event in events)
+        _log.info("ledger_committed", **{kind.value: count for kind, count in counts.items()})
         self.committed = pending.result
         self._events = []
 
@@ -79,14 +81,17 @@ def _topic_partition(event: SequenceEvent) -> TopicPartition:
 
 
 def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionDelta]:
-    moves: dict[TopicPartition, PartitionDelta] = {}
-    for event in events:
-        known = moves.get(_topic_partition(event), PartitionDelta(0))
-        offset = max(known.offset, event.offset + 1)
-        moves[_topic_partition(event)] = PartitionDelta(offset, received=known.received + 1, stored=known.stored + 1)
-    return moves
+    counts = Counter((event.topic, event.partition) for event in events)
+    newest = dict(sorted(((event.topic, event.partition), event.offset) for event in events))
+    return {
+        TopicPartition(*place): PartitionDelta(newest[place] + 1, received=count, stored=count)
+        for place, count in counts.items()
+    }
 
 
 def _as_arrow(events: list[SequenceEvent], detected_at: int, schema: Any) -> pa.Table:
-    rows = [event._asdict() | {"missing": event.missing, "detected_at": detected_at} for event in events]
-    return pa.Table.from_pylist(rows, schema=arrow_schema(schema, SEQUENCE_EVENTS, frozenset()))
+    columns: dict[str, Any] = dict(zip(SequenceEvent._fields, zip(*events, strict=True), strict=True))
+    columns |= {"missing": [event.missing for event in events], "detected_at": [detected_at] * len(events)}
+    own = arrow_schema(schema, SEQUENCE_EVENTS, frozenset())
+    nothing = [None] * len(events)
+    return pa.Table.from_arrays([pa.array(columns.get(one.name, nothing), one.type) for one in own], schema=own)

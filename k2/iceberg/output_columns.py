@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
 from k2.model.compiled import compiled
+from k2.model.words_compiled import copy_bytes
 
 __all__ = ["OutputColumns", "append_rows", "concat_text", "empty_columns", "id_bytes", "map_columns"]
 
@@ -172,16 +173,16 @@ def _copy_ids(
     slice_indices: NDArray[np.int64],
 ) -> int:
     """Copy the selected rows' ids into the text from `text_start` on; return where they end."""
-    end = text_start
+    end = np.uint64(text_start)
     for at in range(len(slice_indices)):
         row = rows[slice_indices[at]]
-        size, begin = source_sizes[row], source_starts[row]
+        size = source_sizes[row]
         target.id_starts[start + at] = end
         target.id_sizes[start + at] = size
-        for byte in range(size):
-            text[end + byte] = source[begin + byte]
-        end += max(size, 0)
-    return end
+        if size > 0:
+            copy_bytes(source, np.uint64(source_starts[row]), text, end, np.uint64(size))
+            end += np.uint64(size)
+    return int(end)
 
 
 def id_bytes(trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> int:
@@ -202,12 +203,12 @@ def concat_text(
 
     `ends`, int32[rows + 1], receives what Arrow calls the offsets; a size of -1 takes no bytes.
     """
-    end = 0
+    end = np.uint64(0)
     ends[0] = 0
     for row in range(len(sizes)):
-        size, begin = sizes[row], starts[row]
-        for byte in range(size):
-            out[end + byte] = text[begin + byte]
-        end += max(size, 0)
+        size = sizes[row]
+        if size > 0:
+            copy_bytes(text, np.uint64(starts[row]), out, end, np.uint64(size))
+            end += np.uint64(size)
         ends[row + 1] = end
-    return end
+    return int(end)

@@ -1,6 +1,6 @@
 """A writer's partition counts: what is committed of each topic partition, and what the running epoch adds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +15,7 @@ from k2.model.dead_letter import DeadLetter
 from k2.model.errors import StateError
 from k2.model.last_message import LastMessage
 from k2.model.progress import Counts, PartitionDelta, PartitionProgress, TopicPartition
+from k2.model.rejected_messages import since
 from k2.model.state_source import Positions
 from k2.model.verdicts import CONFLICT, DUPLICATE, HEAD, SKIPPED, STORED
 
@@ -62,7 +63,7 @@ class PartitionCounts:
     committed: WriterProgress
     _epoch: dict[TopicPartition, _EpochCounts] = field(default_factory=dict)
 
-    def add_range(self, consumed: Consumed) -> list[DeadLetter]:
+    def add_range(self, consumed: Consumed) -> Sequence[DeadLetter]:
         """Add a range of offsets that was read, and its messages without a trade; return its new dead letters.
 
         Messages below the table's progress are not counted: they are replayed.
@@ -78,7 +79,7 @@ class PartitionCounts:
         # Ranges arrive in the order of their offsets; one without messages has the end of the partition or markers.
         counts.last_message = consumed.last_message or counts.last_message
         counts.skipped += int(np.count_nonzero(consumed.skipped >= counts.base))
-        dead_letters = [letter for letter in consumed.dead_letters if letter.offset >= counts.base]
+        dead_letters = since(consumed.dead_letters, counts.base)
         counts.dead_letters += len(dead_letters)
         return dead_letters
 

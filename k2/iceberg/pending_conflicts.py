@@ -60,13 +60,15 @@ class PendingConflicts:
 
     def add(self, trade_slice: TradeSlice, indices: NDArray[np.int64]) -> None:
         """Hold a slice's conflicts until the commit; beyond the limits, append their dead letters at once."""
+        beyond = []
         for conflict in conflicts_in(trade_slice, indices):
             size = len(conflict.message.key or "") + len(conflict.message.value or "")
             if len(self._pending) < LOOKUPS_MAX and self._pending_bytes + size <= PENDING_BYTES_MAX:
                 self._pending.append(conflict)
                 self._pending_bytes += size
             else:
-                self._dead_letters.append([conflict.dead_letter(NotFound.NOT_READ)])
+                beyond.append(conflict.dead_letter(NotFound.NOT_READ))
+        self._dead_letters.append(beyond)
 
     def find_in_buffer(self, buffer: ColumnBuffer) -> None:
         """Look up the stored trades among the epoch's rows; call this before the buffer is drained."""
@@ -77,7 +79,7 @@ class PendingConflicts:
         """Look up the remaining trades in the epoch's `files` and in the table, and append all dead letters."""
         absence = NotFound.ABSENT if self._find_in_table(files) else NotFound.NOT_READ
         self._dead_letters.append(
-            conflict.dead_letter(self._found.get(conflict.key, absence)) for conflict in self._pending
+            [conflict.dead_letter(self._found.get(conflict.key, absence)) for conflict in self._pending]
         )
         self._pending, self._pending_bytes, self._found = [], 0, {}
 

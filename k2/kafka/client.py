@@ -100,10 +100,15 @@ class KafkaClient:
     """
 
     def __init__(
-        self, settings: Settings, callbacks: Mapping[str, Any] | None = None, health: Health | None = None
+        self,
+        settings: Settings,
+        callbacks: Mapping[str, Any] | None = None,
+        health: Health | None = None,
+        partition_count: int = 1,
     ) -> None:
+        """Make the consumer, for as many partitions as all processes read."""
         self.connection = BrokerConnection(Health() if health is None else health)
-        self._config = consumer_config(settings, **(callbacks or {}))
+        self._config = consumer_config(settings, partition_count, **(callbacks or {}))
         self._lock = threading.Lock()
         self._served_at = 0.0
         with config_errors(settings):

@@ -33,8 +33,18 @@ __all__ = [
 ]
 
 ANSWER_SECONDS_MAX: Final = 10.0
-QUEUE_KILOBYTES: Final = 16_384
-"""Read-ahead per partition: librdkafka's default of 64 MB applies to each partition that has its own queue."""
+READ_AHEAD_KILOBYTES: Final = 8_192
+"""Messages that all partitions together have in their queues: values and keys, which take 2.6 times as much in
+librdkafka if a message has 200 bytes."""
+QUEUE_KILOBYTES_MIN: Final = 512
+QUEUE_KILOBYTES_MAX: Final = 4_096
+"""A poll takes 20,000 messages, so more would only wait."""
+READ_AHEAD_MESSAGES: Final = 50_000
+"""Messages in all queues: librdkafka allocates 320 bytes for each, however short it is."""
+QUEUE_MESSAGES_MIN: Final = 2_000
+QUEUE_MESSAGES_MAX: Final = 25_000
+QUEUE_FETCHES: Final = 16
+"""Fetches of a partition, as they are compressed, that fill its queue: a fetch is decompressed as a whole."""
 QUEUE_BACKOFF_MS: Final = 20
 """By default librdkafka waits one second after its queue was full."""
 RECONNECT_MS: Final = 1_000
@@ -136,14 +146,15 @@ def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:
     return {**rest, "bootstrap.servers": servers}
 
 
-def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
+def consumer_config(settings: Settings, partition_count: int = 1, /, **extra: Any) -> dict[str, Any]:
     """Return the configuration of a consumer; `extra` (properties or callbacks) overrides the file.
 
+    What is read ahead takes the same memory however many partitions the consumer reads, `partition_count`.
     The consumer never chooses an offset itself: no group offset is stored, and a missing offset is an error.
     """
     return {
         "group.id": f"k2-{settings.namespace}",
-        "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+        **_read_ahead(partition_count),
         "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
         "reconnect.backoff.ms": RECONNECT_MS,
         # Brokers do not look at the checksums of what they send, and by default neither does librdkafka.
@@ -157,6 +168,17 @@ def consumer_config(settings: Settings, **extra: Any) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         **extra,
+    }
+
+
+def _read_ahead(partition_count: int) -> dict[str, int]:
+    """Return the limits of the queue of one partition: by default each has 64 MB and 100,000 messages."""
+    kilobytes = max(QUEUE_KILOBYTES_MIN, min(QUEUE_KILOBYTES_MAX, READ_AHEAD_KILOBYTES // partition_count))
+    messages = max(QUEUE_MESSAGES_MIN, min(QUEUE_MESSAGES_MAX, READ_AHEAD_MESSAGES // partition_count))
+    return {
+        "queued.max.messages.kbytes": kilobytes,
+        "queued.min.messages": messages,
+        "fetch.message.max.bytes": kilobytes * 1024 // QUEUE_FETCHES,
     }
 
 

@@ -199,6 +199,14 @@ class Library:
             ctypes.c_void_p,
             ctypes.c_size_t,
         )
+        self.io_event = _function(
+            library.rd_kafka_queue_io_event_enable,
+            None,
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+        )
         self.leader_epoch = _function(library.rd_kafka_message_leader_epoch, ctypes.c_int32, ctypes.c_void_p)
         self.headers = _function(
             library.rd_kafka_message_headers, ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
@@ -293,8 +301,13 @@ class PartitionQueue:
         found = ((idx, marks_of(self._library.headers_of(int(self._pointers[idx])))) for idx in marked.tolist())
         return {idx: marks for idx, marks in found if marks is not None}
 
+    def wake(self, descriptor: int) -> None:
+        """Make librdkafka write a byte to `descriptor` when the queue gets messages after it was polled empty."""
+        self._library.io_event(self._queue, descriptor, b"\0", 1)
+
     def close(self) -> None:
         """Release the queue; it must not be polled again."""
+        self._library.io_event(self._queue, -1, None, 0)
         self._library.destroy_queue(self._queue)
 
 

@@ -56,6 +56,9 @@ class Reader(Protocol):
     def high_watermark(self) -> int | None:
         """Return the high watermark of the last fetch; None if nothing was fetched. Sends no request; thread-safe."""
 
+    def wake(self, descriptor: int) -> bool:
+        """Write a byte to `descriptor` when messages arrive after a poll without any; False if that cannot be done."""
+
     def close(self) -> None:
         """Stop reading."""
 
@@ -76,6 +79,11 @@ class ColumnReader:
     def high_watermark(self) -> int | None:
         """Return the high watermark of the last fetch; None if nothing was fetched. Sends no request; thread-safe."""
         return _cached_high_watermark(self._consumer, self._topic_partition)
+
+    def wake(self, descriptor: int) -> bool:
+        """Write a byte to `descriptor` when messages arrive after a poll without any; return True."""
+        self._queue.wake(descriptor)
+        return True
 
     def close(self) -> None:
         """Release the queue."""
@@ -103,6 +111,10 @@ class MessageReader:
             if not self._is_closed:
                 self._last_high_watermark = _cached_high_watermark(self._consumer, self._topic_partition)
             return self._last_high_watermark
+
+    def wake(self, descriptor: int) -> bool:  # noqa: ARG002  as the protocol has it
+        """Return False: confluent-kafka has no such call."""
+        return False
 
     def close(self) -> None:
         """Close the consumer of the partition; its last high watermark stays known."""

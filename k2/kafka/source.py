@@ -12,6 +12,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from k2.kafka.client import KafkaClient, TopicIds, topic_ids, topic_partitions
+from k2.kafka.idle_wait import IdleWait
 from k2.kafka.last_messages import check_last_message
 from k2.kafka.librdkafka import Fetched
 from k2.kafka.offset_resolution import (
@@ -61,6 +62,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         offset: int,
         end: int | None,
         watch: TopicWatch,
+        idle_wait: IdleWait,
     ) -> None:
         self._watch = watch
         self._client, self._health, self._topic_partition, self._venue = client, health, topic_partition, venue
@@ -70,6 +72,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
         self._is_first = True
         self._next_awake: datetime | None = None
         self._reader: Reader = client.open(topic_partition, offset)
+        self._idle_wait = idle_wait
+        idle_wait.join(self._reader)
         health.opened(str(topic_partition))
         CONSUMER_LAG.labels(topic_partition.topic, str(topic_partition.partition)).set_function(self.lag)
 
@@ -102,9 +106,13 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
             return ()
         self._client.serve()
         fetched = self._reader.poll()
+        if fetched is None and self._idle_wait.sleep(self._reader):
+            fetched = self._reader.poll()
         if fetched is None:
-            self._pause()
+            if not self._idle_wait.is_waiting():
+                self._pause()
             return ()
+        self._idle_wait.end()
         self._set_corrupt(corrupt_batch(self._topic_partition, self._position, fetched))
         batch = self._to_batch(fetched)
         if len(batch):
@@ -126,6 +134,7 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
             "corrupt_batch", error=str(error), effect="the job stops when all messages before it are committed"
         )
         self._corrupt, self._epochs_to_close = error, EPOCHS_TO_COMMIT
+        self._idle_wait.leave(self._reader)
 
     def _emit(self, batch: MessageBatch) -> Iterable[MessageBatch]:
         if len(batch) < FULL_POLL_MESSAGES:
@@ -155,6 +164,8 @@ class KafkaPartition(StatefulSourcePartition[MessageBatch, dict[str, Any]]):
     def close(self) -> None:
         """Stop reading."""
         self._health.finished(str(self._topic_partition))
+        if self._corrupt is None:
+            self._idle_wait.leave(self._reader)
         self._reader.close()
 
 
@@ -194,12 +205,14 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         in_store: Collection[TopicPartition] = (),
         health: Health | None = None,
         on_partitions_added: OnAdded | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
         """Ask the broker for partitions and watermarks.
 
         `progress` is the progress of the table. `in_store` are the partitions with a state in the recovery store.
         `health` records partitions and epochs. `on_partitions_added` is called when a topic has more partitions than
-        when the job started.
+        when the job started. `waits` is false if the process works for others even if it has no messages itself.
 
         Raises:
             UnreachableError: the broker does not answer.
@@ -216,7 +229,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         # Bytewax panics if it recovers the state of a partition that is not listed.
         self._unconfigured = [topic_partition for topic_partition in gone if topic_partition in in_store]
         self.topic_ids = topic_ids(settings)
-        self.client = KafkaClient(settings, health=self._health)
+        self.client = KafkaClient(settings, health=self._health, partition_count=len(self._partitions))
         lows = self.client.low_watermarks(self._partitions)
         highs = self.client.high_watermarks(self._partitions)
         self._watermarks = {
@@ -225,6 +238,7 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         }
         self._starts: PartitionStarts = {}
         self._opened: list[KafkaPartition] = []
+        self._idle_wait = IdleWait(is_enabled=waits)
         self._watch = TopicWatch(TopicIds(settings).find, self.topic_ids, self._health)
         self._discovery = PartitionDiscovery(
             self.client.partition_count, self._partitions, self._health, on_partitions_added
@@ -279,7 +293,9 @@ class KafkaSource(FixedPartitionedSource[MessageBatch, dict[str, Any]]):
         _log_start(topic_partition, start)
         end = watermarks.high if self._settings.run_to_end else None
         venue = self._venues[topic_partition.topic]
-        partition = KafkaPartition(self.client, self._health, topic_partition, venue, start.offset, end, self._watch)
+        partition = KafkaPartition(
+            self.client, self._health, topic_partition, venue, start.offset, end, self._watch, self._idle_wait
+        )
         self._opened.append(partition)
         self._discovery.start()
         self._watch.start()

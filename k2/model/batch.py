@@ -187,7 +187,7 @@ class TradeColumns:
     received: NDArray[np.int64]
     """int64[n], capture time, microseconds since the epoch, UTC; `NULL_TIME` if there is none."""
     text: NDArray[np.uint8]
-    """uint8[bytes]: buffer that contains the trade ids; often the data of the message batch."""
+    """uint8[bytes]: buffer that contains the trade ids."""
     id_starts: NDArray[np.int64]
     """int64[n], into `text`."""
     id_sizes: NDArray[np.int32]

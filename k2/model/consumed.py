@@ -1,5 +1,6 @@
 """The offset range of a poll and its messages without a trade, for the partition counts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Consumed:
     partition: int
     first_offset: int
     next_offset: int
-    dead_letters: tuple[DeadLetter, ...]
+    dead_letters: Sequence[DeadLetter]
     """The messages that could not be decoded."""
     skipped: NDArray[np.int64]
     """int64: offsets of the messages that are neither a trade nor an error."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import compiled
+from k2.model.words_compiled import first_bytes, word_at
 
 __all__ = [
     "CONTENT_KEY",
@@ -101,13 +102,11 @@ def id_word(sequence: int, text: NDArray[np.uint8], start: int, size: int, key: 
     if size < 0 or _is_decimal_of(sequence, text, start, size):
         return np.uint64(0)
     state = _mix(key, np.uint64(size))
-    word = np.uint64(0)
-    for idx in range(size):
-        word = (word << _EIGHT) | np.uint64(text[start + idx])
-        if idx % 8 == 7:
-            state = _mix(state, word)
-            word = np.uint64(0)
-    return _mix(state, word) | _ONE
+    position, rest = np.uint64(start), np.uint64(size)
+    while rest >= _EIGHT:
+        state = _mix(state, word_at(text, position))
+        position, rest = position + _EIGHT, rest - _EIGHT
+    return _mix(state, first_bytes(text, position, rest)) | _ONE
 
 
 @compiled

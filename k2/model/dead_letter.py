@@ -10,7 +10,7 @@ from k2.model.batch import NULL_TIME, MessageBatch
 from k2.model.reasons import Reason
 from k2.model.times import time_of
 
-__all__ = ["Coordinates", "DeadLetter", "as_time"]
+__all__ = ["Coordinates", "DeadLetter", "as_text", "as_time", "error_type"]
 
 Encoding = Literal["base64"]
 
@@ -60,8 +60,8 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     @classmethod
     def of(cls, batch: MessageBatch, message_idx: int, reason: Reason, error: str, index: int = 0) -> "DeadLetter":
         """Return the dead letter of one message of a batch."""
-        key, key_encoding = _as_text(batch.key(message_idx))
-        value, value_encoding = _as_text(batch.value(message_idx))
+        key, key_encoding = as_text(batch.key(message_idx))
+        value, value_encoding = as_text(batch.value(message_idx))
         return cls(
             topic=batch.topic,
             partition=batch.partition,
@@ -74,7 +74,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             value_encoding=value_encoding,
             reason=reason,
             error=error,
-            error_type="TypeError" if reason == Reason.UNSUPPORTED else "ValueError",
+            error_type=error_type(reason),
             venue=batch.venue,
             origin=None if (marks := batch.marks.get(message_idx)) is None else marks.origin,
         )
@@ -120,7 +120,13 @@ def as_time(microseconds: int) -> datetime | None:
         return None
 
 
-def _as_text(data: bytes | None) -> tuple[str | None, Encoding | None]:
+def error_type(reason: Reason) -> str:
+    """Return the name of the exception that stands for a reason."""
+    return "TypeError" if reason is Reason.UNSUPPORTED else "ValueError"
+
+
+def as_text(data: bytes | None) -> tuple[str | None, Encoding | None]:
+    """Return the text of a key or value, and its encoding if it is not UTF-8."""
     if data is None:
         return None, None
     try:

@@ -1,13 +1,14 @@
 """Dead-letter ratio: the share of a topic's latest messages that decoding rejected, which stops the job at a limit."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import DeadLetterRatioError
 from k2.model.reasons import Reason
+from k2.model.rejected_messages import by_reason
 
 __all__ = ["DeadLetterRatio"]
 
@@ -24,11 +25,12 @@ class _Part:
     firsts: dict[Reason, DeadLetter] = field(default_factory=dict)
     """The first dead letter of each reason."""
 
-    def add(self, messages: int, dead_letters: Iterable[DeadLetter]) -> None:
+    def add(self, messages: int, dead_letters: Sequence[DeadLetter]) -> None:
         self.messages += messages
-        for letter in dead_letters:
-            self.reasons[letter.reason] += 1
-            self.firsts.setdefault(letter.reason, letter)
+        for reason, alike in by_reason(dead_letters).items():
+            self.reasons[reason] += alike.letters
+            if reason not in self.firsts:
+                self.firsts[reason] = dead_letters[alike.first_idx]
 
 
 class DeadLetterRatio:
@@ -46,7 +48,7 @@ class DeadLetterRatio:
         self._ratio_max, self._messages_min = ratio_max, messages_min
         self._windows: dict[str, deque[_Part]] = {}
 
-    def add(self, topic: str, messages: int, dead_letters: Iterable[DeadLetter]) -> None:
+    def add(self, topic: str, messages: int, dead_letters: Sequence[DeadLetter]) -> None:
         """Add a batch: the number of its messages, and the dead letters of those that decoding rejected.
 
         Raises:

@@ -4,12 +4,13 @@ Symbol ids are valid only together with the registry that assigned them: data th
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.model.compiled import allocation_free, inlined
+from k2.model.compiled import allocation_free, compiled, inlined
 from k2.model.key_groups import group_of
 from k2.model.symbol_names import SymbolNames, SymbolTable
 from k2.model.words_compiled import equal_bytes, word_at
@@ -116,51 +117,59 @@ class Symbols:
     def intern(self, exchange: str, symbol: str) -> int:
         """Return the symbol id of a pair; assign one if it has none."""
         symbol_id = self._ids.get((exchange, symbol))
-        if symbol_id is not None:
-            return symbol_id
+        return self.intern_all([(exchange, symbol)])[0] if symbol_id is None else symbol_id
+
+    def intern_all(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the symbol ids of (exchange, symbol) pairs; assign one to each that has none."""
         with self._lock:
-            symbol_id = self._ids.get((exchange, symbol))
-            return self._add(exchange, symbol) if symbol_id is None else symbol_id
+            if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._ids]:
+                self._add(new)
+        return [self._ids[pair] for pair in pairs]
 
     def ids_of(self, symbols: NDArray[np.int32], names: SymbolNames) -> NDArray[np.int32]:
         """Return int32[n]: the symbol ids here of the pairs that int32[n] `symbols` denotes in `names`."""
         if names is self:
             return symbols
         present, codes = np.unique(symbols, return_inverse=True)
-        ids = [self.intern(*names.name(symbol_id)) for symbol_id in present.tolist()]
+        ids = self.intern_all([names.name(symbol_id) for symbol_id in present.tolist()])
         return np.array(ids, dtype=np.int32)[codes]
 
-    def _add(self, exchange: str, symbol: str) -> int:
-        symbol_id = len(self._names)
-        exchange_bytes, symbol_bytes = as_bytes(exchange), as_bytes(symbol)
-        size = len(exchange_bytes) + len(symbol_bytes)
-        if 2 * (symbol_id + 1) > len(self.table.slots) or self._used_bytes + size > len(self.table.names):
-            self._grow(size)
-        table, start = self.table, self._used_bytes
-        table.names[start : start + size] = np.concatenate([exchange_bytes, symbol_bytes])
-        table.starts[symbol_id] = start
-        table.exchange_sizes[symbol_id] = len(exchange_bytes)
-        table.symbol_sizes[symbol_id] = len(symbol_bytes)
-        self.groups[symbol_id] = group_of(exchange, symbol)
-        self._used_bytes += size
-        self._names.append((exchange, symbol))
-        self._ids[exchange, symbol] = symbol_id
-        _insert(table, symbol_id)
-        return symbol_id
+    def _add(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Assign the next symbol ids to pairs without one, none of which occurs twice."""
+        parts = [part.encode() for pair in pairs for part in pair]
+        text, first = b"".join(parts), len(self._names)
+        last = first + len(pairs)
+        if 2 * last > len(self.table.slots) or self._used_bytes + len(text) > len(self.table.names):
+            self._grow(len(pairs), len(text))
+        table, sizes = self.table, np.array([len(part) for part in parts], dtype=np.int32).reshape(-1, 2)
+        table.names[self._used_bytes : self._used_bytes + len(text)] = np.frombuffer(text, dtype=np.uint8)
+        lengths = sizes.sum(axis=1, dtype=np.int64)
+        table.starts[first:last] = self._used_bytes + np.cumsum(lengths) - lengths
+        table.exchange_sizes[first:last], table.symbol_sizes[first:last] = sizes[:, 0], sizes[:, 1]
+        self.groups[first:last] = [group_of(*pair) for pair in pairs]
+        self._used_bytes += len(text)
+        self._names.extend(pairs)
+        self._ids.update(zip(pairs, range(first, last), strict=True))
+        _insert(table, first, last)
 
-    def _grow(self, size: int) -> None:
+    def _grow(self, pairs: int, size: int) -> None:
+        """Make a larger table, with room for some more pairs and bytes of names."""
         old, count = self.table, len(self._names)
-        new = _empty_table(2 * len(old.starts), 2 * len(old.names) + size)
+        new = _empty_table(_power_of_two(2 * len(old.starts), count + pairs), 2 * len(old.names) + size)
         new.starts[:count] = old.starts[:count]
         new.exchange_sizes[:count] = old.exchange_sizes[:count]
         new.symbol_sizes[:count] = old.symbol_sizes[:count]
         new.names[: self._used_bytes] = old.names[: self._used_bytes]
-        for symbol_id in range(count):
-            _insert(new, symbol_id)
+        _insert(new, 0, count)
         groups = np.zeros(len(new.starts), dtype=np.int32)
         groups[:count] = self.groups[:count]
         self.groups = groups
         self.table = new
+
+
+def _power_of_two(at_least: int, count: int) -> int:
+    """Return the least power of two that is neither less than another one nor than a count."""
+    return max(at_least, 1 << (count - 1).bit_length())
 
 
 def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:
@@ -173,16 +182,14 @@ def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:
     )
 
 
-@allocation_free
-def _free_slot(table: SymbolTable, symbol_id: int) -> int:
+@compiled
+def _insert(table: SymbolTable, first: int, last: int) -> None:
+    """Insert the entries of the symbol ids `first` <= id < `last`, which are complete, into the slots."""
     slots, starts, exchange_sizes, symbol_sizes, names = table
-    start, exchange_size = starts[symbol_id], exchange_sizes[symbol_id]
     mask = np.uint64(len(slots) - 1)
-    slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_sizes[symbol_id])
-    while slots[slot] >= 0:
-        slot = (slot + np.uint64(1)) & mask
-    return int(slot)
-
-
-def _insert(table: SymbolTable, symbol_id: int) -> None:
-    table.slots[_free_slot(table, symbol_id)] = symbol_id
+    for symbol_id in range(first, last):
+        start, exchange_size, symbol_size = starts[symbol_id], exchange_sizes[symbol_id], symbol_sizes[symbol_id]
+        slot = _first_slot(len(slots), names, start, exchange_size, names, start + exchange_size, symbol_size)
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = symbol_id

@@ -1,4 +1,4 @@
-"""Compiled reading of text eight bytes at a time: digits to numbers, and comparison."""
+"""Compiled reading of text eight bytes at a time: digits to numbers, comparison, and copies."""
 
 from typing import Final
 
@@ -7,7 +7,17 @@ from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free, inlined
 
-__all__ = ["DIGITS_MAX", "HIGH_BITS", "ONES", "equal_bytes", "first_flagged", "read_digits", "word_at"]
+__all__ = [
+    "DIGITS_MAX",
+    "HIGH_BITS",
+    "ONES",
+    "copy_bytes",
+    "equal_bytes",
+    "first_bytes",
+    "first_flagged",
+    "read_digits",
+    "word_at",
+]
 
 DIGITS_MAX: Final = np.uint64(18)
 """Digits of the longest number that is read: those of any fit 64 bits, with the sign."""
@@ -100,8 +110,46 @@ def equal_bytes(
         if word_at(left, left_start + idx) != word_at(right, right_start + idx):
             return False
         idx += _EIGHT
+    if size >= _EIGHT:
+        # The last word may begin within the one before it.
+        last = size - _EIGHT
+        return word_at(left, left_start + last) == word_at(right, right_start + last)
     while idx < size:
         if left[left_start + idx] != right[right_start + idx]:
             return False
         idx += _ONE
     return True
+
+
+@inlined
+def first_bytes(data: NDArray[np.uint8], start: np.uint64, count: np.uint64) -> np.uint64:
+    """Return `count` bytes, 0 to 7, as a word, the first in its lowest bits; the others are 0."""
+    if start + _EIGHT <= np.uint64(len(data)):
+        return word_at(data, start) & ((_ONE << (count << _THREE)) - _ONE)
+    word = _ZERO
+    for idx in range(count):
+        word |= np.uint64(data[start + idx]) << (idx << _THREE)
+    return word
+
+
+@inlined
+def copy_bytes(
+    source: NDArray[np.uint8], start: np.uint64, target: NDArray[np.uint8], to: np.uint64, size: np.uint64
+) -> None:
+    """Copy `size` bytes. Up to seven bytes of the target after them are undefined, so copies are made in its order."""
+    end = start + size
+    while start < end:
+        if start + _EIGHT > np.uint64(len(source)) or to + _EIGHT > np.uint64(len(target)):
+            target[to] = source[start]
+            start, to = start + _ONE, to + _ONE
+            continue
+        word = word_at(source, start)
+        target[to] = word
+        target[to + _ONE] = word >> _BYTE_2
+        target[to + _TWO] = word >> _BYTE_3
+        target[to + _THREE] = word >> _BYTE_4
+        target[to + _FOUR] = word >> _BYTE_5
+        target[to + _FIVE] = word >> _BYTE_6
+        target[to + _SIX] = word >> _BYTE_7
+        target[to + _SEVEN] = word >> _BYTE_8
+        start, to = start + _EIGHT, to + _EIGHT

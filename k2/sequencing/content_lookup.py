@@ -125,16 +125,17 @@ class ContentLookup:
         self._pages_ahead: dict[tuple[int, int], int] = {}
         """By slot and session."""
 
-    def lacks(self, slot: int, sequence: SymbolSequence, number: int) -> bool:
+    def lacks(self, slot: int, sequence: SymbolSequence, number: int, *, is_checked: bool = False) -> bool:
         """Return whether placing a number may need a content that only the table has.
 
         In sessions before the newest one, all numbers of the number's page are checked, so that the following rows of
-        that page need no check.
+        that page need no check, as `is_checked` then says.
         """
         if self._read_contents is None:
             return False
         page_number = number >> PAGE_BITS
-        for index in _searched(sequence):
+        # The row before may have begun a session, and made an earlier one of the newest.
+        for index in _searched(sequence)[:2] if is_checked else _searched(sequence):
             numbers = sequence.sessions[index].numbers
             is_newest = index == len(sequence.sessions) - 1
             ranges = numbers.overlap(number, number) if is_newest else _in_page(numbers, page_number)

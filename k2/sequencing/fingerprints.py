@@ -105,6 +105,15 @@ def read_fingerprint(words: NDArray[np.uint16], page: int, sequence: int) -> int
 
 
 @compiled
+def _has_unknown(words: NDArray[np.uint16], page: int, first: int, last: int) -> bool:
+    """Return whether any number from `first` to `last`, both of one page, is unknown in it."""
+    for start in range((first & (PAGE_NUMBERS - 1)) * _WORDS, ((last & (PAGE_NUMBERS - 1)) + 1) * _WORDS, _WORDS):
+        if words[page, start] == 0 and words[page, start + 1] == 0 and words[page, start + 2] == 0:
+            return True
+    return False
+
+
+@compiled
 def write_fingerprint(
     headers: NDArray[np.int64], words: NDArray[np.uint16], page: int, sequence: int, content: int, kafka_time: int
 ) -> None:
@@ -210,9 +219,7 @@ class Fingerprints:
             return False
         if page < 0:
             return any(True for _ in ranges)
-        known = self.pages.words[page].reshape(PAGE_NUMBERS, _WORDS).any(axis=1)
-        base = page_number << PAGE_BITS
-        return any(not known[first - base : last - base + 1].all() for first, last in ranges)
+        return any(_has_unknown(self.pages.words, page, first, last) for first, last in ranges)
 
     def set_looked_up(self, slot: int, session: int, page_number: int, kafka_time: int) -> None:
         """Record that the table was read for the unknown contents of a page; there must be a free page."""

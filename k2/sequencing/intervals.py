@@ -179,6 +179,15 @@ class IntervalSet:
         assert highest >= self._ends[-1], "the topmost range only grows"
         self._ends[-1] = highest
 
+    def highest_ranges(self, count: int) -> list[int]:
+        """Return the bounds of at most `count` ranges below the topmost one, the highest of them, ascending."""
+        starts, ends = self._starts[-1 - count : -1], self._ends[-1 - count : -1]
+        return [bound for bounds in zip(starts, ends, strict=True) for bound in bounds]
+
+    def replace_top(self, kept: int, starts: Sequence[int], ends: Sequence[int]) -> None:
+        """Replace all ranges but the lowest `kept` by others, which are above those."""
+        self._starts[kept:], self._ends[kept:] = array("q", starts), array("q", ends)
+
 
 def edges_of(bounds: Sequence[int]) -> list[int]:
     """Return ascending bounds as text has them shortest: the first, then the distance of each to the one before."""

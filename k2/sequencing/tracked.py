@@ -4,18 +4,19 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.batch import TradeSlice
-from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.sequence_events import SequenceEvent
 from k2.model.state_source import AnnouncedNumber, NumberDoubt, SessionKey
+from k2.sequencing.kernel_layout import CONTRADICTED, EVENT_KINDS, FILLED, OPENED, SETTLED
 from k2.sequencing.placement import Event
 from k2.sequencing.session import Doubt
 
-__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_events", "first_new", "with_first"]
+__all__ = ["Findings", "NewestMissing", "OpenGaps", "Tracked", "first_new", "with_first"]
 
 
 class OpenGaps(NamedTuple):
@@ -23,6 +24,9 @@ class OpenGaps(NamedTuple):
 
     ranges: int
     numbers: int
+
+
+_NO_GAPS: Final = OpenGaps(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,50 @@ class Findings:
         """Add the events that one row caused, at its venue time unless another time is given."""
         self.events.extend(_ledger_events(trade_slice, slice_idx, events, at))
 
+    def add_compiled(self, trade_slice: TradeSlice, found: NDArray[np.int64]) -> dict[str, OpenGaps]:
+        """Add what the compiled loop found, int64[n, EVENT_COLUMNS]; return the change of gaps by exchange.
+
+        Each trade that filled missing numbers arrived after one with a higher number.
+        """
+        changes: dict[str, OpenGaps] = {}
+        if not len(found):
+            return changes
+        batch, source = trade_slice.batch, trade_slice.batch.source
+        rows, columns = trade_slice.rows[found[:, 0]], batch.columns
+        for name, session, (_, kind, first, last, more), timestamp, offset in zip(
+            map(columns.names.name, columns.symbols[rows].tolist()),
+            trade_slice.sessions[found[:, 0]].tolist(),
+            found.tolist(),
+            columns.timestamps[rows].tolist(),
+            batch.offsets_of(rows).tolist(),
+            strict=True,
+        ):
+            if kind in {CONTRADICTED, SETTLED}:
+                doubt = Doubt(first, last) if kind == CONTRADICTED else None
+                self.doubts[name] = _number_doubt(name, doubt)
+                continue
+            exchange, symbol = name
+            self.events.append(
+                SequenceEvent(
+                    exchange,
+                    symbol,
+                    session,
+                    EVENT_KINDS[kind],
+                    first,
+                    last,
+                    timestamp,
+                    source.topic,
+                    source.partition,
+                    offset,
+                )
+            )
+            if kind in {OPENED, FILLED}:
+                ranges, numbers = changes.get(exchange, _NO_GAPS)
+                count = last - first + 1
+                changes[exchange] = OpenGaps(ranges + more, numbers + (count if kind == OPENED else -count))
+                self.out_of_order[exchange] += kind == FILLED
+        return changes
+
     def add_out_of_order(self, trade_slice: TradeSlice, slice_idx: int) -> None:
         """Count a stored row that arrived after a trade of its symbol with a higher number."""
         self.out_of_order[_name(trade_slice, slice_idx)[0]] += 1
@@ -63,7 +111,7 @@ class Findings:
     def add_doubt(self, trade_slice: TradeSlice, slice_idx: int, doubt: Doubt | None) -> None:
         """Note that one row changed the doubt of its symbol."""
         names = _name(trade_slice, slice_idx)
-        self.doubts[names] = NumberDoubt(*names, None) if doubt is None else NumberDoubt(*names, *doubt)
+        self.doubts[names] = _number_doubt(names, doubt)
 
     def add_announced(self, trade_slice: TradeSlice, slice_idx: int, session: int, number: int | None, at: int) -> None:
         """Note the number that a session is known to reach, or None if its trades have reached it."""
@@ -107,12 +155,8 @@ def with_first(trade_slice: TradeSlice, slice_idx: int, first: int) -> TradeSlic
     return replace(trade_slice, batch=batch)
 
 
-def first_events(trade_slice: TradeSlice, started: NDArray[np.int32]) -> Iterator[SequenceEvent]:
-    """Yield the events of symbols whose first trades are at the indices `started` of a slice."""
-    for slice_idx in started.tolist():
-        row = trade_slice.rows[slice_idx]
-        first, last = trade_slice.batch.columns.first_sequences[row], trade_slice.batch.columns.sequences[row]
-        yield from _ledger_events(trade_slice, slice_idx, ((EventKind.SESSION_STARTED, 1, int(first), int(last)),))
+def _number_doubt(names: tuple[str, str], doubt: Doubt | None) -> NumberDoubt:
+    return NumberDoubt(*names, None) if doubt is None else NumberDoubt(*names, *doubt)
 
 
 def _name(trade_slice: TradeSlice, slice_idx: int) -> tuple[str, str]:

@@ -26,26 +26,28 @@ from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents, pages_of
 from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from k2.sequencing.gap_counts import GapCounts
 from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
-from k2.sequencing.intervals import IntervalSet
-from k2.sequencing.placement import Placement
-from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
-from k2.sequencing.session import Doubt, Session
-from k2.sequencing.symbol_slots import SymbolSlots
-from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_events, first_new, with_first
-from k2.sequencing.tracker_kernel import (
+from k2.sequencing.kernel_layout import (
     CHECKED,
     COLUMNS,
+    COUNT,
+    DOUBTED,
+    EVENT_COLUMNS,
+    GAPS,
     HIGHEST,
     OLD_HIGHEST,
     SESSION,
     TOP_PAGE,
-    TrackedColumns,
-    evidence_at,
-    follow,
-    heads_only,
-    tracked_columns,
+    no_ranges,
 )
+from k2.sequencing.placement import Placement
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.session import Doubt
+from k2.sequencing.slot_states import read_slot, write_slot
+from k2.sequencing.symbol_slots import SymbolSlots
+from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_new, with_first
+from k2.sequencing.tracker_kernel import TrackedColumns, evidence_at, follow, heads_only, tracked_columns
 from k2.venues import VENUES
 
 __all__ = ["FORMAT", "GroupTracker"]
@@ -63,10 +65,12 @@ ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 class GroupTracker:
     """The numberings of one key group's symbols, regardless of the partitions of their trades.
 
-    Each symbol has a slot of a few integers. It suffices for rows that continue or copy the topmost range of the newest
-    session, which are handled in a compiled loop. A symbol with a gap, a second session or a doubt also has a
-    `SymbolSequence`, which decides all other rows; it is brought up to date from the slot before each use. Verdicts,
-    sessions and events are those of `SymbolSequence` row by row, regardless of how the rows are split into slices.
+    Each symbol has a slot of a few integers, and the highest ranges of its newest session. They suffice for rows that
+    continue that session, copy its trades, open a gap or fill one of the highest, or are the first to contradict a
+    stored trade, which are handled in a compiled loop. A symbol with a gap below those, a second session or a doubt
+    also has a `SymbolSequence`, which decides all other rows; it is brought up to date from the slot and the ranges
+    before each use. Verdicts, sessions and events are those of `SymbolSequence` row by row, regardless of how the rows
+    are split into slices.
 
     Contents of the last two windows are kept as fingerprints. Contents stored before the process started are read with
     `read_contents` when a row first needs one. The state has no contents.
@@ -96,6 +100,8 @@ class GroupTracker:
         self._clock = GroupClock(max(window_us, WINDOW_US_MIN))
         self._lookup = ContentLookup(self._fingerprints, read_contents)
         self._heads, self._partitions = no_heads(_CAPACITY), TradePartitions()
+        self._ranges = no_ranges(_CAPACITY)
+        self._gaps = GapCounts()
         if state is not None:
             self._restore(state)
 
@@ -134,7 +140,7 @@ class GroupTracker:
         for one in stored:
             sequence = self._cached_sequence(changed, self._slot(one.key.exchange, one.key.symbol))
             sequence.absorb(one.key.session, one.ranges, one.latest, one.earliest)
-        for slot in [slot for slot, sequence in self._sequences.items() if sequence.doubt is not None]:
+        for slot in np.flatnonzero(self._ranges[: len(self), DOUBTED]).tolist():
             self._cached_sequence(changed, slot).doubt = None
         for doubt in doubts:
             if doubt.sequence is not None:
@@ -148,6 +154,7 @@ class GroupTracker:
         for slot, sequence in changed.items():
             if sequence.sessions:
                 self._update_slot(slot, sequence)
+        self._count_gaps()
 
     def _cached_sequence(self, sequences: dict[int, SymbolSequence], slot: int) -> SymbolSequence:
         """Return a slot's `SymbolSequence` from `sequences`; create and add it if absent."""
@@ -183,7 +190,7 @@ class GroupTracker:
         else:
             columns = heads_only(columns, trade_slice.rows[trade_slice.verdicts == HEAD])
         trade_slice = replace(trade_slice, verdicts=trade_slice.verdicts.copy(), sessions=trade_slice.sessions.copy())
-        started = np.empty(len(trade_slice), dtype=np.int32)
+        events = np.empty((len(trade_slice), EVENT_COLUMNS), dtype=np.int64)
         findings = Findings()
         while True:
             slice_idx, count = follow(
@@ -195,12 +202,13 @@ class GroupTracker:
                 self._slots,
                 self._heads,
                 HEAD_GRACE_US if source.is_live else 0,
+                self._ranges,
                 self._fingerprints.pages,
                 trade_slice.verdicts,
                 trade_slice.sessions,
-                started,
+                events,
             )
-            findings.events.extend(first_events(trade_slice, started[:count]))
+            self._gaps.add(findings.add_compiled(trade_slice, events[:count]))
             if slice_idx == len(trade_slice):
                 return findings.tracked(trade_slice)
             if trade_slice.verdicts[slice_idx] == HEAD:
@@ -222,6 +230,7 @@ class GroupTracker:
         sequence = self._sequence(slot)
         if events := sequence.announce(overdue):
             self._update_slot(slot, sequence)
+            self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, events)
             findings.add_events(trade_slice, slice_idx, events, since)
             findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
             findings.add_newest_missing(trade_slice, slice_idx, events)
@@ -236,7 +245,8 @@ class GroupTracker:
         pages = pages_of(first, number)
         self._make_room(pages)
         sequence = self._sequence(slot)
-        if self._lookup.lacks(slot, sequence, number):
+        # The contents of earlier sessions are in memory if the row before was of the same page.
+        if self._lookup.lacks(slot, sequence, number, is_checked=self._slots[slot, CHECKED] == number >> PAGE_BITS):
             symbols = self._symbols_from(trade_slice, columns, slice_idx)
             self._make_room(self._lookup.plan(symbols))
             self._lookup.read(self._clock.floor, self._clock.reached)
@@ -262,6 +272,7 @@ class GroupTracker:
         if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
         self._update_slot(slot, sequence, number >> PAGE_BITS)
+        self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, placement.events)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)
@@ -287,15 +298,12 @@ class GroupTracker:
         self._fingerprints.make_room(pages, self._clock.floor, slots[:, SESSION].copy(), slots[:, HIGHEST].copy())
 
     def _sequence(self, slot: int) -> SymbolSequence:
-        """Return a symbol's `SymbolSequence`, brought up to date from its slot."""
-        top_start, highest, latest, earliest, session = self._slots[slot, :_STATE_COLUMNS].tolist()
+        """Return a symbol's `SymbolSequence`, brought up to date from its slot and its highest ranges."""
         sequence = self._sequences.get(slot)
         if sequence is None:
-            numbers = [Session(IntervalSet([top_start], [highest]), earliest, latest)] if session else ()
-            return SymbolSequence(SlotContents(self._fingerprints, slot), numbers)
-        newest = sequence.sessions[-1]
-        newest.numbers.extend_top(highest)
-        newest.latest = latest
+            sequence = SymbolSequence(SlotContents(self._fingerprints, slot))
+        if self._slots[slot, SESSION]:
+            read_slot(self._slots[slot], self._ranges[slot], sequence)
         return sequence
 
     def _update_slot(self, slot: int, sequence: SymbolSequence, checked: int = _MIN) -> None:
@@ -303,25 +311,14 @@ class GroupTracker:
 
         `checked` is the number of the page whose contents are all in memory.
         """
-        newest, session = sequence.sessions[-1], len(sequence.sessions)
-        highest = newest.numbers.highest
-        old = sequence.sessions[-SESSIONS_SEARCHED:-1]
-        is_plain = sequence.doubt is None and not sequence.announced
+        session = len(sequence.sessions)
         if session > self._slots[slot, SESSION]:
             # A number that was named before numbering began again says nothing of the numbers that follow.
             self._heads[slot] = no_heads(1)[0]
-        # In the order of the kernel's columns.
-        self._slots[slot] = (
-            newest.numbers.top_start,
-            highest,
-            newest.latest,
-            newest.earliest,
-            session,
-            max((one.numbers.highest for one in old if len(one.numbers)), default=_MIN) if is_plain else _MAX,
-            find_page(self._fingerprints.pages, slot, session, highest),
-            checked if is_plain else _MIN,
-        )
-        if session > 1 or newest.numbers.gap_count or not is_plain:
+        page = find_page(self._fingerprints.pages, slot, session, sequence.sessions[-1].numbers.highest)
+        write_slot(self._slots[slot], self._ranges[slot], sequence, page, checked)
+        is_plain = sequence.doubt is None and not sequence.announced
+        if session > 1 or sequence.sessions[-1].numbers.gap_count or not is_plain:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
@@ -340,18 +337,29 @@ class GroupTracker:
             more = 2 * len(self) - len(self._slots)
             self._slots = np.pad(self._slots, ((0, more), (0, 0)))
             self._heads = np.concatenate([self._heads, no_heads(more)])
+            self._ranges = np.concatenate([self._ranges, no_ranges(more)])
+        self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self) - added, len(self)))
         self._make_room(added)
 
     def open_gaps(self) -> dict[str, OpenGaps]:
         """Return what is missing in all sessions by exchange; zeros for an exchange without gaps."""
-        gaps = dict.fromkeys(
-            (self._symbols.name(symbol_id)[0] for symbol_id in self._symbol_slots.symbol_ids), OpenGaps(0, 0)
-        )
-        for slot, sequence in self._sequences.items():
-            exchange = self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
-            ranges, numbers = gaps[exchange]
-            gaps[exchange] = OpenGaps(ranges + sequence.gap_count, numbers + sequence.missing_count)
-        return gaps
+        return self._gaps.by_exchange()
+
+    def _count_gaps(self) -> None:
+        """Count all gaps, after sequences have changed otherwise than by trades."""
+        self._gaps = GapCounts()
+        self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self)))
+        self._ranges[:, GAPS] = 0
+        for slot in self._slots_with_sequences():
+            self._gaps.begin(self._exchange(slot), self._ranges[slot], self._sequence(slot))
+
+    def _exchange(self, slot: int) -> str:
+        return self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]
+
+    def _slots_with_sequences(self) -> list[int]:
+        """Return the slots that have more than one range of numbers, or a doubt, ascending."""
+        ranges = self._ranges[: len(self)]
+        return sorted({*self._sequences, *np.flatnonzero(ranges[:, COUNT] | ranges[:, DOUBTED]).tolist()})
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name; later rows do not change the returned value."""
@@ -363,7 +371,7 @@ class GroupTracker:
             ],
             "symbols": [[*self._symbols.name(symbol_id)] for symbol_id in self._symbol_slots.symbol_ids],
             "slots": self._slots[: len(self), :_STATE_COLUMNS].astype("<i8").tobytes(),
-            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._sequences},
+            "sequences": {slot: self._sequence(slot).snapshot() for slot in self._slots_with_sequences()},
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -377,8 +385,9 @@ class GroupTracker:
         self._slots = np.zeros((max(len(self), _CAPACITY), COLUMNS), dtype=np.int64)
         columns = np.frombuffer(state["slots"], dtype="<i8")
         self._slots[: len(self), :_STATE_COLUMNS] = columns.reshape(len(self), _STATE_COLUMNS)
-        self._heads = no_heads(len(self._slots))
+        self._heads, self._ranges = no_heads(len(self._slots)), no_ranges(len(self._slots))
         self._slots[:, OLD_HIGHEST] = self._slots[:, CHECKED] = _MIN
         self._slots[:, TOP_PAGE] = NO_PAGE
         for slot, sequence in state["sequences"].items():
             self._update_slot(slot, SymbolSequence.restore(sequence, SlotContents(self._fingerprints, slot)))
+        self._count_gaps()

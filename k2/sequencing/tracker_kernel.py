@@ -7,8 +7,16 @@ from numpy.typing import NDArray
 
 from k2.model.batch import NULL_TIME, TradeBatch
 from k2.model.compiled import compiled
-from k2.model.content import COVERED, NON_MARKET_CONTENT, ContentColumns, fingerprint_at, fingerprint_of, id_word
-from k2.model.verdicts import DUPLICATE, HEAD, SKIPPED, STORED
+from k2.model.content import (
+    COVERED,
+    NON_MARKET_CONTENT,
+    UNKNOWN,
+    ContentColumns,
+    fingerprint_at,
+    fingerprint_of,
+    id_word,
+)
+from k2.model.verdicts import CONFLICT, DUPLICATE, HEAD, SKIPPED, STORED
 from k2.sequencing.effective_time import effective_time
 from k2.sequencing.fingerprints import (
     NO_PAGE,
@@ -22,43 +30,24 @@ from k2.sequencing.fingerprints import (
     write_fingerprint,
 )
 from k2.sequencing.heads import HEAD_NUMBER, HEAD_SINCE
+from k2.sequencing.kernel_layout import (
+    CHECKED,
+    CONTRADICTED,
+    DOUBT_HERE,
+    DOUBTED,
+    EARLIEST,
+    HIGHEST,
+    LATEST,
+    OLD_HIGHEST,
+    SESSION,
+    SETTLED,
+    STARTED,
+    TOP_PAGE,
+    TOP_START,
+)
+from k2.sequencing.recent_ranges import add_event, begin_doubt, contradicts, settle_doubt, take_number
 
-__all__ = [
-    "CHECKED",
-    "COLUMNS",
-    "EARLIEST",
-    "HIGHEST",
-    "LATEST",
-    "OLD_HIGHEST",
-    "SESSION",
-    "TOP_PAGE",
-    "TOP_START",
-    "TrackedColumns",
-    "evidence_at",
-    "follow",
-    "heads_only",
-    "tracked_columns",
-]
-
-TOP_START: Final = 0
-"""Column of a slot: start of the topmost range of numbers in the newest session."""
-HIGHEST: Final = 1
-"""Column of a slot: end of that range, inclusive."""
-LATEST: Final = 2
-"""Column of a slot: latest effective time of the newest session, microseconds."""
-EARLIEST: Final = 3
-"""Column of a slot: earliest effective time of the newest session, microseconds."""
-SESSION: Final = 4
-"""Column of a slot: the newest session; 0 before the symbol's first trade."""
-OLD_HIGHEST: Final = 5
-"""Column of a slot: highest number of the earlier sessions; the least int64 if there are none, and the greatest int64
-if the symbol has a doubt, so that `SymbolSequence` decides every row."""
-TOP_PAGE: Final = 6
-"""Column of a slot: the fingerprint page of `HIGHEST`, or `NO_PAGE`."""
-CHECKED: Final = 7
-"""Column of a slot: number of the page whose fingerprints of earlier sessions are in memory; least int64 for none."""
-COLUMNS: Final = 8
-"""Eight int64 columns fill a CPU cache line of 64 bytes."""
+__all__ = ["TrackedColumns", "evidence_at", "follow", "heads_only", "tracked_columns"]
 
 _NONE: Final = np.iinfo(np.int64).min
 
@@ -194,6 +183,48 @@ def _write(
 
 
 @compiled
+def _place(
+    slot: NDArray[np.int64],
+    slot_idx: int,
+    ranges: NDArray[np.int64],
+    pages: Pages,
+    first: int,
+    sequence: int,
+    at: int,
+    content: int,
+    is_firm: bool,  # noqa: FBT001  a compiled rule takes no keywords
+    slice_idx: int,
+    event: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Place a number that does not continue the newest session; return the verdict and the number of its events.
+
+    The verdict is `HEAD`, and nothing is changed, if the specification decides. `is_firm`: whether the row is a trade
+    of the live feed. A number that is stored has a page then.
+    """
+    page = _page_of(slot, slot_idx, sequence, pages)
+    # Only numbers of the session have a content.
+    is_known = page != NO_PAGE and sequence <= slot[HIGHEST]
+    stored = read_fingerprint(pages.words, page, sequence) if is_known else UNKNOWN
+    if stored == content:
+        return DUPLICATE, 0
+    if stored > COVERED and is_firm and contradicts(slot, ranges, first, sequence):
+        begin_doubt(slot, ranges, sequence, at)
+        add_event(event, slice_idx, CONTRADICTED, sequence, at, 0)
+        return CONFLICT, 1
+    if page == NO_PAGE and pages.state[0] == 0:
+        return HEAD, 0
+    if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+        return HEAD, 0
+    if not take_number(slot, ranges, first, sequence, at, slice_idx, event):
+        return HEAD, 0
+    if page == NO_PAGE:
+        page = take_page(pages, slot_idx, slot[SESSION], sequence)
+    if sequence == slot[HIGHEST]:
+        slot[TOP_PAGE] = page
+    return STORED, 1
+
+
+@compiled
 def _is_overdue(
     slot: NDArray[np.int64], head: NDArray[np.int64], sequence: int, kafka_time: int, grace_us: int
 ) -> bool:
@@ -219,21 +250,23 @@ def follow(
     slots: NDArray[np.int64],
     heads: NDArray[np.int64],
     head_grace_us: int,
+    ranges: NDArray[np.int64],
     pages: Pages,
     verdicts: NDArray[np.uint8],
     sessions: NDArray[np.int32],
-    started: NDArray[np.int32],
+    events: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Track the rows from `position` on, up to the first one that needs its `SymbolSequence`, as ranges over pages do.
 
     int32[m] `rows` are indices into the columns; int32[symbols] `slot_of` is the slot of each symbol in `slots`,
-    int64[slots, COLUMNS], and `heads`, int64[slots, HEAD_COLUMNS]. `key` is that of the fingerprints. `slots`, `heads`,
-    `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed; int32[m] `started` gets the indices in `rows` of
-    symbols' first trades, ascending. Returns the index of the first row that was not tracked, or m, and their number.
+    int64[slots, COLUMNS], `heads`, int64[slots, HEAD_COLUMNS], and `ranges`, int64[slots, RANGE_COLUMNS]. `key` is that
+    of the fingerprints. `slots`, `heads`, `ranges`, `pages`, uint8[m] `verdicts` and int32[m] `sessions` are changed;
+    int64[m, EVENT_COLUMNS] `events` gets the events of the rows, ascending. Returns the index of the first row that was
+    not tracked, or m, and the number of events.
     """
     symbols, has_sequence, first_sequences, timestamps, messages, kafka_timestamps, content_columns = columns
     sequences, prices, quantities, sides, text, id_starts, id_sizes = content_columns
-    headers, words, count = pages.headers, pages.words, 0
+    headers, words, count, is_live = pages.headers, pages.words, 0, head_grace_us != 0
     for slice_idx in range(position, len(rows)):
         row = rows[slice_idx]
         if not has_sequence[row]:
@@ -257,10 +290,13 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             _start(slot, first, sequence, at, page)
-            started[count], count = slice_idx, count + 1
+            add_event(events[count], slice_idx, STARTED, first, sequence, 0)
+            count += 1
             _write(headers, words, page, first, sequence, content, kafka_time)
         elif _continues(slot, first, at):
-            if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
+            is_settled = is_live and ranges[slot_idx, DOUBTED] == DOUBT_HERE
+            is_open = sequence <= slot[OLD_HIGHEST] and not is_settled
+            if is_open and _may_be_old(slot, slot_idx, sequence, content, pages):
                 return slice_idx, count
             page = slot[TOP_PAGE]
             if first & (PAGE_NUMBERS - 1) == 0 or page == NO_PAGE:
@@ -268,14 +304,22 @@ def follow(
             if page == NO_PAGE:
                 return slice_idx, count
             slot[TOP_PAGE], slot[HIGHEST], slot[LATEST] = page, sequence, max(slot[LATEST], at)
+            if is_settled:
+                settle_doubt(slot, ranges[slot_idx])
+                add_event(events[count], slice_idx, SETTLED, sequence, at, 0)
+                count += 1
             _write(headers, words, page, first, sequence, content, kafka_time)
-        elif slot[TOP_START] <= sequence <= slot[HIGHEST]:
-            page = _page_of(slot, slot_idx, sequence, pages)
-            if page == NO_PAGE or read_fingerprint(words, page, sequence) != content:
-                return slice_idx, count
-            verdict = DUPLICATE
         else:
-            return slice_idx, count
+            is_firm = is_market and is_live
+            verdict, more = _place(
+                slot, slot_idx, ranges[slot_idx], pages, first, sequence, at, content, is_firm, slice_idx, events[count]
+            )
+            if verdict == HEAD:
+                return slice_idx, count
+            count += more
+            if verdict == STORED:
+                page = find_page(pages, slot_idx, slot[SESSION], sequence)
+                _write(headers, words, page, first, sequence, content, kafka_time)
         verdicts[slice_idx] = verdict if is_market else SKIPPED
         if is_market or verdict == STORED:
             sessions[slice_idx] = slot[SESSION]

@@ -196,7 +196,7 @@ def common_errors(
             with suppress(ValueError):
                 dead_letter = DeadLetter.parse(line)
                 if dead_letter.coordinates not in replayed:
-                    found[dead_letter.topic].add(dead_letter)
+                    found[dead_letter.topic].add([dead_letter])
     errors = ((topic, rejections.commonest_error()) for topic, rejections in found.items())
     return {topic: error for topic, error in errors if error is not None}
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from k2.model.batch import TradeColumns
 from k2.model.compiled import compiled
 from k2.model.symbols import Symbols
+from k2.model.words_compiled import copy_bytes
 
 __all__ = [
     "EXCHANGE_SIZE",
@@ -80,12 +81,16 @@ REASON: Final = 1
 def columns_of(
     rows: NDArray[np.int64], text: NDArray[np.uint8], symbols: Symbols, *, has_ranges: bool = False
 ) -> TradeColumns:
-    """Copy rows into columns; all rows must have symbol ids.
+    """Copy rows into columns, with their ids; all rows must have symbol ids.
 
     `rows` is int64[n, WIDTH], `text` uint8[bytes] the buffer that contains the trade ids, `symbols` the registry of the
     symbol ids. `has_ranges`: whether the rows have first numbers.
+
+    The rows of a key group are far apart. The next steps would wait for memory at each id, if they read it from among
+    the bytes of the messages.
     """
     count = len(rows)
+    ids = np.empty(_id_bytes(rows), dtype=np.uint8)
     sequences = np.empty(count, dtype=np.int64)
     columns = TradeColumns(
         symbols=np.empty(count, dtype=np.int32),
@@ -98,7 +103,7 @@ def columns_of(
         sides=np.empty(count, dtype=np.int8),
         timestamps=np.empty(count, dtype=np.int64),
         received=np.empty(count, dtype=np.int64),
-        text=text,
+        text=ids,
         id_starts=np.empty(count, dtype=np.int64),
         id_sizes=np.empty(count, dtype=np.int32),
         messages=np.empty(count, dtype=np.int32),
@@ -106,7 +111,8 @@ def columns_of(
     )
     _copy_numbers(rows, columns.messages, columns.indexes, columns.symbols, columns.sequences, columns.has_sequence)
     _copy_values(rows.view(np.uint64), columns.prices, columns.quantities)
-    _copy_rest(rows, columns.sides, columns.timestamps, columns.received, columns.id_starts, columns.id_sizes)
+    _copy_rest(rows, columns.sides, columns.timestamps, columns.received)
+    _copy_ids(rows, text, ids, columns.id_starts, columns.id_sizes)
     return columns
 
 
@@ -139,10 +145,32 @@ def _copy_rest(
     sides: NDArray[np.int8],
     timestamps: NDArray[np.int64],
     received: NDArray[np.int64],
-    id_starts: NDArray[np.int64],
-    id_sizes: NDArray[np.int32],
 ) -> None:
     for row in range(len(rows)):
         sides[row] = rows[row, SIDE]
         timestamps[row], received[row] = rows[row, TIMESTAMP], rows[row, RECEIVED]
-        id_starts[row], id_sizes[row] = rows[row, ID_START], rows[row, ID_SIZE]
+
+
+@compiled
+def _id_bytes(rows: NDArray[np.int64]) -> int:
+    total = 0
+    for row in range(len(rows)):
+        total += max(rows[row, ID_SIZE], 0)
+    return total
+
+
+@compiled
+def _copy_ids(
+    rows: NDArray[np.int64],
+    text: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    id_starts: NDArray[np.int64],
+    id_sizes: NDArray[np.int32],
+) -> None:
+    end = np.uint64(0)
+    for row in range(len(rows)):
+        size = rows[row, ID_SIZE]
+        id_starts[row], id_sizes[row] = end, size
+        if size > 0:
+            copy_bytes(text, np.uint64(rows[row, ID_START]), ids, end, np.uint64(size))
+            end += np.uint64(size)

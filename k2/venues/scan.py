@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.compiled import allocation_free, inlined
-from k2.model.words_compiled import HIGH_BITS, ONES, first_flagged, read_digits, word_at
+from k2.model.words_compiled import HIGH_BITS, ONES, equal_bytes, first_flagged, read_digits, word_at
 
 __all__ = [
     "ABSENT",
@@ -52,6 +52,8 @@ FALSE: Final = np.uint64(5)
 NULL: Final = np.uint64(6)
 
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
+_AROUND_KEY: Final = np.uint64(3)
+"""Two quotes and the colon."""
 _QUOTES, _BACKSLASHES, _BLANKS = (np.uint64(byte) * ONES for byte in b'"\\ ')
 _BLANK, _TAB, _NEWLINE, _RETURN = (int(character) for character in b" \t\n\r")
 _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (int(character) for character in b'",:{}')
@@ -67,18 +69,21 @@ class Keys(NamedTuple):
     """The keys that a decoder requests, in the usual order of its messages."""
 
     text: NDArray[np.uint8]
-    """uint8[bytes]: all keys, concatenated."""
+    """uint8[bytes]: all keys as they are written, with quotes and colon, concatenated."""
     starts: NDArray[np.uint64]
-    """uint64[keys], into `text`."""
+    """uint64[keys], into `text`: the quote before the key."""
     sizes: NDArray[np.uint64]
-    """uint64[keys], bytes."""
+    """uint64[keys], bytes of the key alone."""
 
 
 def keys_of(*names: str) -> Keys:
     """Lay out keys for `scan_object`; the index of a key is its position in `names`."""
-    sizes = np.array([len(name) for name in names], dtype=np.uint64)
+    written = [f'"{name}":'.encode() for name in names]
+    sizes = np.array([len(text) for text in written], dtype=np.uint64)
     return Keys(
-        np.frombuffer("".join(names).encode(), dtype=np.uint8), np.cumsum(sizes, dtype=np.uint64) - sizes, sizes
+        np.frombuffer(b"".join(written), dtype=np.uint8),
+        np.cumsum(sizes, dtype=np.uint64) - sizes,
+        sizes - _AROUND_KEY,
     )
 
 
@@ -188,13 +193,27 @@ def _key_idx(data: NDArray[np.uint8], start: np.uint64, end: np.uint64, keys: Ke
         if key >= count:
             key = _ZERO
         if sizes[key] == size:
-            offset, position = starts[key], _ZERO
+            offset, position = starts[key] + _ONE, _ZERO
             while position < size and data[start + position] == text[offset + position]:
                 position += _ONE
             if position == size:
                 return key
         key += _ONE
     return count
+
+
+@inlined
+def _after_guess(
+    data: NDArray[np.uint8], position: np.uint64, end: np.uint64, keys: Keys, guess: np.uint64
+) -> np.uint64:
+    """Return the position after a key that is written as guessed, without blanks; 0 if something else is there."""
+    text, starts, sizes = keys
+    if guess >= np.uint64(len(sizes)):
+        return _ZERO
+    size = sizes[guess] + _AROUND_KEY
+    if position + size > end or not equal_bytes(data, position, text, starts[guess], size):
+        return _ZERO
+    return position + size
 
 
 @allocation_free
@@ -212,17 +231,21 @@ def scan_object(
     if position >= end or data[position] != _OPEN:
         return False
     while True:
-        position = skip_blanks(data, position + _ONE, end)
-        if position >= end or data[position] != _QUOTE:
-            return False
-        key_start = position + _ONE
-        key_end = string_end(data, key_start, end)
-        if key_end >= end:
-            return False
-        position = skip_blanks(data, key_end + _ONE, end)
-        if position >= end or data[position] != _COLON:
-            return False
-        start = skip_blanks(data, position + _ONE, end)
+        key, start = guess, _after_guess(data, position + _ONE, end, keys, guess)
+        if start == _ZERO:
+            position = skip_blanks(data, position + _ONE, end)
+            if position >= end or data[position] != _QUOTE:
+                return False
+            key_start = position + _ONE
+            key_end = string_end(data, key_start, end)
+            if key_end >= end:
+                return False
+            position = skip_blanks(data, key_end + _ONE, end)
+            if position >= end or data[position] != _COLON:
+                return False
+            start = position + _ONE
+            key = _key_idx(data, key_start, key_end, keys, guess)
+        start = skip_blanks(data, start, end)
         if start < end and data[start] == _QUOTE:
             start, kind = start + _ONE, STRING
             value_end = string_end(data, start, end)
@@ -234,7 +257,6 @@ def scan_object(
             if kind == ABSENT:
                 return False
             position = value_end
-        key = _key_idx(data, key_start, key_end, keys, guess)
         if key < count:
             if fields[key, KIND] != ABSENT:
                 return False

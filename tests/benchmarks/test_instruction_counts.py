@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from benchmarks.instruction_counts import (
     FILE,
+    PAGE,
     RATIO_MAX,
     RATIO_MIN,
     Counts,
     complaints,
+    documented,
     other_versions,
     read,
     table,
@@ -99,6 +101,22 @@ def test_the_table_says_by_how_much_each_stage_moved() -> None:
         ["mixed:", "track", "1,051", "+5.1%"],
         ["mixed:", "sort", "12,345", "new"],
     ]
+
+
+def test_the_page_has_the_counts_on_record() -> None:
+    """As `--update` writes them."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert documented(page, read(FILE).per_message) == page
+    assert documented(page, {"mixed: poll": 1_234.4}) != page
+
+
+def test_counts_are_put_into_the_rows_of_their_stages() -> None:
+    """A stage that an input does not have has an empty cell; other lines stay."""
+    page = "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 1 | 2 |\n| `sort` | Sorts | | |\n| `lag` | Of another table | 7 | 8 |\n"
+    assert documented(page, {"mixed: poll": 690.3, "mixed: sort": 795.4, "faults: sort": 1_593.9}) == (
+        "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 690 | |\n| `sort` | Sorts | 795 | 1,594 |\n"
+        "| `lag` | Of another table | 7 | 8 |\n"
+    )
 
 
 def test_the_counts_on_record_have_every_stage() -> None:

@@ -20,10 +20,13 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
         answers = {"rev-parse": b"false\n", "log": b"abc1234\n", "diff": b"k2/a.py\n", "archive": b""} | (git or {})
         file = tmp_path / "benchmarks" / "instructions.json"
         file.parent.mkdir()
+        page = tmp_path / "page.md"
+        page.write_text("| `decode` | Decodes | | |\n", encoding="utf-8")
         write(recorded, file)
         monkeypatch.setattr("sys.argv", ["make instructions", *arguments])
         monkeypatch.setattr(instructions, "ROOT", tmp_path)
         monkeypatch.setattr(instructions, "FILE", file)
+        monkeypatch.setattr(instructions, "PAGE", page)
         monkeypatch.setattr(instructions, "read", lambda: read(file))
         monkeypatch.setattr(instructions, "write", lambda counts: write(counts, file))
         monkeypatch.setattr(instructions, "_lacking", lambda: None)
@@ -88,6 +91,7 @@ def test_update_records_the_counts_and_says_by_how_much_they_moved(run: Callable
     assert "numba 2 instead of 1\n" in out
     assert "1,000  -50.0%" in out
     assert read(tmp_path / "benchmarks" / "instructions.json") == of(1_000)
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "| `decode` | Decodes | 1,000 | |\n"
 
 
 @pytest.mark.parametrize(("on_ci", "code"), [("", 0), ("true", 1)])

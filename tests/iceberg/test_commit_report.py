@@ -22,7 +22,7 @@ def lines_of(
     """Return what the log says of one commit."""
     rejections = Rejections()
     for one in dead_letters:
-        rejections.add(one)
+        rejections.add([one])
     with structlog.testing.capture_logs() as logs:
         report.log(counts, rejections, lag, 0.25)
     return [dict(entry) for entry in logs]

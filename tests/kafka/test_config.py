@@ -154,3 +154,24 @@ def test_a_broker_that_is_absent_is_named() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(UnreachableError, match=f"{address}: .*refused"):
         cluster_metadata(read_settings({"K2_BOOTSTRAP_SERVERS": address}), seconds_max=0.5)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "kilobytes", "messages"), [(1, 4_096, 25_000), (4, 2_048, 12_500), (16, 512, 3_125)]
+)
+def test_partitions_share_what_is_read_ahead(tmp_path: Path, partitions: int, kilobytes: int, messages: int) -> None:
+    """Librdkafka limits the queue of each partition, so the limits fall with their number; a fetch is a part of it."""
+    config = consumer_config(_settings(tmp_path, ""), partitions)
+    assert (config["queued.max.messages.kbytes"], config["queued.min.messages"]) == (kilobytes, messages)
+    assert config["fetch.message.max.bytes"] == kilobytes * 64
+    Consumer(config).close()
+
+
+def test_a_queue_is_never_too_short_and_can_be_configured(tmp_path: Path) -> None:
+    """A thousand partitions still fetch enough at a time; the file outranks what is computed, by either name."""
+    config = consumer_config(_settings(tmp_path, ""), 1_000)
+    assert (config["queued.max.messages.kbytes"], config["queued.min.messages"]) == (512, 2_000)
+    file = "queued.max.messages.kbytes=7\nqueued.min.messages=8\nmax.partition.fetch.bytes=9\n"
+    config = consumer_config(_settings(tmp_path, file), 4)
+    assert (config["queued.max.messages.kbytes"], config["queued.min.messages"]) == ("7", "8")
+    assert [*config].index("max.partition.fetch.bytes") > [*config].index("fetch.message.max.bytes")

@@ -76,7 +76,7 @@ def test_two_threads_that_meet_a_pair_get_one_id() -> None:
         """A lock that another thread held while this one waited."""
 
         def __enter__(self) -> None:
-            symbols._add("a", "x")
+            symbols._add([("a", "x")])
 
     symbols._lock = Overtaken()  # type: ignore[assignment]
     assert (symbols.intern("a", "x"), len(symbols)) == (0, 1)

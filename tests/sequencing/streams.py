@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from k2.model.batch import NULL_TIME
 from tests.model.trade_slices import Row
 
-__all__ = ["HOUR", "NAMES", "anything", "bounded", "crowded", "long_ago", "markets", "streams", "timed"]
+__all__ = ["HOUR", "NAMES", "anything", "bounded", "crowded", "long_ago", "markets", "stormy", "streams", "timed"]
 
 MIN, MAX = -(2**63), 2**63 - 1
 HOUR: Final = 3_600_000_000
@@ -98,9 +98,25 @@ def long_ago(draw: st.DrawFn) -> list[Row]:
     ]
 
 
+@st.composite
+def stormy(draw: st.DrawFn) -> list[Row]:
+    """Generate rows of which many are lost, late or copies, after an earlier session or none."""
+    count, reach, lost = draw(st.integers(1, 250)), draw(st.sampled_from([1, 3, 40, 100])), draw(st.integers(0, 80))
+    random = draw(st.randoms(use_true_random=False))
+    before = draw(st.sampled_from([0, 0, 5, 100, 400]))
+    rows = [Row(number, number) for number in range(1, before + 1)]
+    arrivals = sorted((number + random.randrange(reach), number) for number in range(1, count + 1))
+    for at, number in arrivals:
+        if random.randrange(100) >= lost:
+            rows.append(Row(number, before + 1 + random.choice([at, number]), price=2))
+        if rows and not random.randrange(6):
+            rows.append(random.choice(rows))
+    return rows
+
+
 def bounded() -> st.SearchStrategy[list[Row]]:
     """Generate rows whose numbers are near each other, so that missing ones can be counted one by one."""
-    return st.one_of(markets(), crowded(), long_ago())
+    return st.one_of(markets(), crowded(), long_ago(), stormy())
 
 
 def streams() -> st.SearchStrategy[list[Row]]:

@@ -1,6 +1,7 @@
 """The columnar tracker against the specification, however a stream is cut and wherever the process restarts."""
 
 import pickle
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from k2.model.state_source import SessionKey, StoredSession
 from k2.model.verdicts import CONFLICT, DUPLICATE, STORED
 from k2.sequencing.content_lookup import PAGES_AHEAD_MIN, WINDOW_US_MIN
 from k2.sequencing.fingerprints import PAGE_NUMBERS
+from k2.sequencing.kernel_layout import RANGES_MAX, RANGES_SEEDED
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracked import Tracked
 from k2.sequencing.tracker import GroupTracker
@@ -239,6 +241,42 @@ def test_open_gaps_are_those_of_the_ledger(rows: list[Row]) -> None:
         ranges, numbers = gaps[exchange]
         gaps[exchange] = ranges + ((exchange, symbol, session, number - 1) not in missing), numbers + 1
     assert tracker.open_gaps() == gaps
+
+
+@pytest.mark.parametrize(
+    ("numbers", "left_max"),
+    [
+        (range(2, 2_000, 2), 1_000 // (RANGES_MAX - RANGES_SEEDED) + 1),
+        ([number + swap for number in range(1, 2_000, 2) for swap in (1, 0)], 1),
+        ([number for pair in zip(range(2, 1_000), range(5_000, 6_000), strict=False) for number in pair], 1),
+        ([number + jump for number in range(1, 2_000, 10) for jump in (0, 9, 4, 3, 5, 7, 1, 8, 2, 6)], 1),
+    ],
+    ids=["gaps", "swapped", "two ranges", "any order within ten"],
+)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_gaps_and_late_trades_leave_the_loop_rarely(
+    numbers: Iterable[int],
+    left_max: int,
+    restarted: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop opens gaps and fills them, in the first session and in a later one."""
+    positions = list[int]()
+
+    def noted(position: int, *arguments: Any) -> tuple[int, int]:
+        positions.append(position)
+        return follow(position, *arguments)
+
+    before = [Row(1, 1)] if not restarted else [*(Row(number, 1) for number in range(1, 10)), Row(1, 2, price=2)]
+    rows = [Row(number, 10 + number, price=3) for number in numbers if number != 1]
+    tracker, plain = GroupTracker(), Plain()
+    tracker.track(slice_of(before))
+    plain.track(before)
+    monkeypatch.setattr("k2.sequencing.tracker.follow", noted)
+    tracked = tracker.track(slice_of(rows, first_offset=len(before)))
+    said = plain.track(rows)
+    assert outcome_of(tracked)[1:] == (said.sessions, plain.events[2 if restarted else 1 :], said.out_of_order)
+    assert len(positions) - 1 <= left_max + restarted
 
 
 def test_exchanges_and_symbols_are_apart() -> None:

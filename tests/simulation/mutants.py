@@ -328,7 +328,7 @@ MUTANTS: Final = (
         "poison stops the job",
         7,
         "a message that cannot be read ends the process",
-        ("k2.venues.decode:_decode_messages", "result.rejected.append((message_idx, error))", "raise"),
+        ("k2.venues.decode:_decode_messages", "result.rejected.append((message_idx, _without_frames(error)))", "raise"),
     ),
     planted(
         "one bad message rejects its batch",

@@ -123,6 +123,9 @@ class _Reader:
     def high_watermark(self) -> int:
         return self._end
 
+    def wake(self, descriptor: int) -> bool:
+        return False
+
     def close(self) -> None:
         """Stop reading."""
 

@@ -219,7 +219,7 @@ def test_pending_dead_letters_are_in_no_file(tmp_path: Path, monkeypatch: pytest
         part.append([unwritten(0)])
         assert contents(tmp_path) == {}
         monkeypatch.setattr(queue, "PENDING_BYTES_MAX", 1_500)
-        part.append(unwritten(number) for number in range(1, 10))
+        part.append([unwritten(number) for number in range(1, 10)])
         assert 0 < len(offsets(tmp_path)) < 10
         part.sync()
     assert offsets(tmp_path) == list(range(10))

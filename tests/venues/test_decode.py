@@ -1,10 +1,12 @@
 """Decoding a batch: each message has one outcome, and both decoders agree on it."""
 
+import gc
 import gzip
 import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -251,6 +253,23 @@ def test_a_tombstone_is_malformed_and_a_reply_skipped() -> None:
         (2, "malformed: value: Input data was truncated"),
     ]
     assert skipped == [1]
+
+
+@pytest.mark.parametrize("venue", ["k2", "binance-spot", "coinbase"])
+def test_messages_without_a_trade_do_not_keep_the_batch(venue: str) -> None:
+    """The bytes of a poll are free once nothing refers to the batch, and need no garbage collection."""
+    gc.disable()
+    try:
+        for function in (decode, decode_by_reference):
+            batch = batch_of([None, b"{", b'{"result":null,"id":1}', b"[1]", K2_MESSAGE], venue)
+            data = weakref.ref(batch.data)
+            decoded = function(batch)
+            errors = decoded.rejected
+            assert errors
+            del batch, decoded
+            assert data() is None
+    finally:
+        gc.enable()
 
 
 def test_an_empty_batch_has_no_rows() -> None:

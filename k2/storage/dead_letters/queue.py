@@ -1,13 +1,13 @@
 """The dead letters of one Iceberg writer: counted, buffered, and durable before the commit that counts them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-import msgspec
-
 from k2.model.dead_letter import DeadLetter
 from k2.model.reasons import Reason
+from k2.model.rejected_messages import by_reason, lines_of
 from k2.ops.metrics import CONFLICTS, DEAD_LETTERS
 from k2.storage.dead_letters.files import Position
 from k2.storage.dead_letters.rejections import Rejections
@@ -58,19 +58,20 @@ class DeadLetterQueue:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
 
-    def append(self, dead_letters: Iterable[DeadLetter]) -> None:
+    def append(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Add dead letters; they are written by `sync`, or earlier if many are pending.
 
         Raises:
             UnreachableError: disk or store refused the write, also after retries.
         """
-        now = self._clock()
-        for letter in dead_letters:
-            self._rejections.add(letter)
-            DEAD_LETTERS.labels(str(letter.reason)).inc()
-            if letter.reason is Reason.CONFLICT:
-                CONFLICTS.labels(letter.exchange or "").inc()
-            line = msgspec.structs.replace(letter, dead_lettered_at=now).line()
+        if not dead_letters:
+            return
+        self._rejections.add(dead_letters)
+        for reason, alike in by_reason(dead_letters).items():
+            DEAD_LETTERS.labels(str(reason)).inc(alike.letters)
+            if reason is Reason.CONFLICT:
+                _count_conflicts(dead_letters)
+        for line in lines_of(dead_letters, self._clock()):
             self._pending.append(line)
             self._pending_bytes += len(line)
             if self._pending_bytes > PENDING_BYTES_MAX:
@@ -97,3 +98,9 @@ class DeadLetterQueue:
     def _write(self) -> None:
         self._log.append(self._pending)
         self._pending, self._pending_bytes = [], 0
+
+
+def _count_conflicts(dead_letters: Sequence[DeadLetter]) -> None:
+    conflicts = Counter(letter.exchange or "" for letter in dead_letters if letter.reason is Reason.CONFLICT)
+    for exchange, count in conflicts.items():
+        CONFLICTS.labels(exchange).inc(count)

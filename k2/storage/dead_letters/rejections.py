@@ -1,12 +1,19 @@
 """What the dead letters of an epoch have in common: counts by reason and error, with an example of each."""
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from k2.model.dead_letter import DeadLetter
 from k2.model.errors import error_pattern
+from k2.model.rejected_messages import by_error, by_reason
 
 __all__ = ["CommonError", "Rejections"]
+
+
+_pattern: Final = lru_cache(4_096)(error_pattern)
+"""In a storm the same errors come again and again."""
 
 
 class CommonError(NamedTuple):
@@ -25,12 +32,15 @@ class Rejections:
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, DeadLetter] = {}
 
-    def add(self, dead_letter: DeadLetter) -> None:
-        """Count a dead letter."""
-        pattern = error_pattern(dead_letter.error)
-        self.reasons[dead_letter.reason.value] += 1
-        self._errors[pattern] += 1
-        self._examples.setdefault(pattern, dead_letter)
+    def add(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Count dead letters."""
+        for reason, alike in by_reason(dead_letters).items():
+            self.reasons[reason.value] += alike.letters
+        for error, alike in by_error(dead_letters).items():
+            pattern = _pattern(error)
+            self._errors[pattern] += alike.letters
+            if pattern not in self._examples:
+                self._examples[pattern] = dead_letters[alike.first_idx]
 
     def commonest_error(self) -> CommonError | None:
         """Return the commonest error; None if there is no dead letter."""

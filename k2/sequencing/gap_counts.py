@@ -1,0 +1,52 @@
+"""Open gaps by exchange, counted as they change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k2.model.sequence_events import EventKind
+from k2.sequencing.kernel_layout import GAPS
+from k2.sequencing.placement import Event
+from k2.sequencing.sequence import SymbolSequence
+from k2.sequencing.tracked import OpenGaps
+
+__all__ = ["GapCounts"]
+
+
+class GapCounts:
+    """What is missing now in all sessions of a key group's symbols."""
+
+    def __init__(self) -> None:
+        self._gaps: dict[str, OpenGaps] = {}
+
+    def by_exchange(self) -> dict[str, OpenGaps]:
+        """Return what is missing; zeros for an exchange without gaps."""
+        return dict(self._gaps)
+
+    def add_exchanges(self, exchanges: Iterable[str]) -> None:
+        """Add exchanges, some of which may be known."""
+        for exchange in exchanges:
+            self._gaps.setdefault(exchange, OpenGaps(0, 0))
+
+    def add(self, changes: Mapping[str, OpenGaps]) -> None:
+        """Add changes of known exchanges."""
+        for exchange, more in changes.items():
+            ranges, numbers = self._gaps[exchange]
+            self._gaps[exchange] = OpenGaps(ranges + more.ranges, numbers + more.numbers)
+
+    def begin(self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
+        """Add all gaps of a symbol; `ranges`, its row of the loop's ranges, gets their number."""
+        ranges[GAPS] = sequence.gap_count
+        self.add({exchange: OpenGaps(sequence.gap_count, sequence.missing_count)})
+
+    def change(
+        self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence, events: Sequence[Event]
+    ) -> None:
+        """Add what events that a symbol's `SymbolSequence` has given have opened and filled."""
+        if not events:
+            return
+        before, ranges[GAPS] = int(ranges[GAPS]), sequence.gap_count
+        signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1}
+        numbers = sum(signs.get(kind, 0) * (last - first + 1) for kind, _, first, last in events)
+        self.add({exchange: OpenGaps(sequence.gap_count - before, numbers)})
