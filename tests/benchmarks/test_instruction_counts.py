@@ -112,7 +112,10 @@ def test_the_page_has_the_counts_on_record() -> None:
 
 def test_counts_are_put_into_the_rows_of_their_stages() -> None:
     """A stage that an input does not have has an empty cell; other lines stay."""
-    page = "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 1 | 2 |\n| `sort` | Sorts | | |\n| `lag` | Of another table | 7 | 8 |\n"
+    page = (
+        "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 1 | 2 |\n| `sort` | Sorts | | |\n"
+        "| `lag` | Of another table | 7 | 8 |\n"
+    )
     assert documented(page, {"mixed: poll": 690.3, "mixed: sort": 795.4, "faults: sort": 1_593.9}) == (
         "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 690 | |\n| `sort` | Sorts | 795 | 1,594 |\n"
         "| `lag` | Of another table | 7 | 8 |\n"
