@@ -31,7 +31,7 @@ for name, rounds in (("once", 1_000), ("twice", 2_000), ("once again", 1_000)):
 
 @pytest.mark.slow
 def test_a_call_that_does_twice_as_much_counts_twice(missing: Callable[[str], NoReturn], tmp_path: Path) -> None:
-    """What runs between the calls counts nowhere, and the same work has the same count."""
+    """What runs between the calls counts nowhere, and the same work has the same count, within 0.5 %."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         missing("valgrind")
@@ -41,7 +41,7 @@ def test_a_call_that_does_twice_as_much_counts_twice(missing: Callable[[str], No
     counted = dict(counted_in(tmp_path, "counted"))
     assert list(counted) == ["once", "twice", "once again"]
     assert counted["twice"] == pytest.approx(2 * counted["once"], rel=0.01)
-    assert counted["once again"] == pytest.approx(counted["once"], rel=0.001)
+    assert counted["once again"] == pytest.approx(counted["once"], rel=0.005)
     assert counted["once"] > 100_000
 
 
