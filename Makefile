@@ -18,7 +18,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench bench-peers upkeep outage idle hosts whole-day spark picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench bench-peers instructions upkeep outage idle hosts whole-day spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ lint: .venv/dev ## run ruff, mypy and the import rules
 
 bench: .venv/dev .venv/rules ## measure CPU per message of the whole job against a bare consume() loop
 	@.venv/bin/python -m benchmarks.job $(ARGS)
+
+instructions: .venv/dev .venv/rules ## count the instructions per message of each stage, and compare (ARGS=--update; needs Valgrind)
+	@.venv/bin/python -m benchmarks.instructions $(ARGS)
 
 bench-peers: .venv/dev .venv/rules ## land the same trades by the job and by other engines, and compare (ARGS="--contenders bare,job")
 	@.venv/bin/python -m benchmarks.peers $(ARGS)
