@@ -127,8 +127,9 @@ class Findings:
 
     def tracked(self, trade_slice: TradeSlice) -> Tracked:
         """Return the result for the slice."""
-        doubts, announced = tuple(self.doubts.values()), tuple(self.announced.values())
-        trade_slice = replace(trade_slice, doubts=doubts, announced=announced)
+        if self.doubts or self.announced:
+            doubts, announced = tuple(self.doubts.values()), tuple(self.announced.values())
+            trade_slice = replace(trade_slice, doubts=doubts, announced=announced)
         return Tracked(trade_slice, self.events, self.out_of_order, self.newest_missing)
 
 
@@ -143,6 +144,8 @@ class NewestMissing(NamedTuple):
 
 def first_new(trade_slice: TradeSlice, committed: int) -> int:
     """Return the index in a slice of the first row at or above the committed offset."""
+    if trade_slice.batch.offset(int(trade_slice.rows[0])) >= committed:
+        return 0
     return bisect_left(trade_slice.rows, committed, key=trade_slice.batch.offset)
 
 

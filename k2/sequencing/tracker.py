@@ -25,7 +25,7 @@ from k2.model.state_source import (
 from k2.model.symbols import Symbols
 from k2.model.verdicts import HEAD, SKIPPED, STORED
 from k2.sequencing.content_lookup import WINDOW_US_MIN, ContentLookup, GroupClock, SliceSymbol, SlotContents, pages_of
-from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, Fingerprints, find_page
+from k2.sequencing.fingerprints import NO_PAGE, PAGE_BITS, PAGE_NUMBERS, Fingerprints, find_page
 from k2.sequencing.gap_counts import GapCounts
 from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
 from k2.sequencing.kernel_layout import (
@@ -56,6 +56,9 @@ FORMAT: Final = 4
 _STATE_COLUMNS: Final = 5
 """Number of slot columns that are part of the state; the other columns are rebuilt by each process."""
 _CAPACITY: Final = 64
+PAGES_AHEAD: Final = 8
+"""Free pages for the symbols of a slice that come to the next one, next to those that its rows fill. A row that finds
+no free page leaves the loop."""
 _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
@@ -181,6 +184,7 @@ class GroupTracker:
             return Tracked(trade_slice, [], Counter())
         source, columns = trade_slice.batch.source, tracked_columns(trade_slice.batch)
         self._make_slots(columns.symbols[trade_slice.rows])
+        self._make_room(PAGES_AHEAD + len(trade_slice) // PAGE_NUMBERS)
         kafka_times = trade_slice.batch.kafka_timestamps_of(trade_slice.rows)
         self._partitions.note(trade_slice, kafka_times, self._symbol_slots)
         slice_idx = first_new(trade_slice, self._committed.get(source.topic_partition, 0))
