@@ -18,7 +18,7 @@ endif
 .DELETE_ON_ERROR:
 # Two targets side by side would install into .venv at one time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench bench-peers instructions upkeep outage idle hosts whole-day spark picture lock clean
+.PHONY: help demo test test-all torture torture-mutants torture-processes numberings mutants check lint bench instructions bench-peers upkeep outage idle hosts whole-day spark picture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile

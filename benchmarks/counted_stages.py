@@ -100,7 +100,7 @@ def count_job(counter: Counter, name: str, batches: Sequence[MessageBatch], fold
     counter.end(f"{name}: job")
 
 
-class _Stages:
+class Stages:
     """The stages of the batch path; each takes what the one before returned."""
 
     def __init__(self, counter: Counter, name: str, folder: Path) -> None:
@@ -192,7 +192,7 @@ def count_all(counter: Counter, inputs: Mapping[str, Sequence[MessageBatch]]) ->
     """Count each stage of each input."""
     with tempfile.TemporaryDirectory() as folder:
         for name in INPUTS:
-            stages = _Stages(counter, name, Path(folder, name, "stages"))
+            stages = Stages(counter, name, Path(folder, name, "stages"))
             stages.count(inputs[name])
             if name == MIXED:
                 stages.each(f"decode {COINBASE}", stages.decode, inputs[COINBASE])

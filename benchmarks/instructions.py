@@ -37,7 +37,9 @@ LIBRARIES: Final = (
     "numpy",
     "pyarrow",
     "pyiceberg",
+    "pydantic-core",
     "pyiceberg-core",
+    "sqlalchemy",
 )
 CPU: Final = "x86-64-v3"
 """What the rules are compiled for, and what Valgrind shows to libraries that choose their code by the CPU."""

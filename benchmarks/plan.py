@@ -27,7 +27,6 @@ CATALOG_MS: Final = 5.0
 """Assumed: the transaction in the SQL catalog that replaces the metadata."""
 STANDARD_BYTES: Final = 200
 """Size of the values of which `kafka_message_bytes` was measured; longer ones are taken to be compressed as well."""
-ROWS_A_FILE: Final = FLUSH_ROWS
 
 
 class Measured(NamedTuple):
@@ -142,7 +141,7 @@ def plan(
     epoch_seconds = max(epoch_seconds, closing_ms / 1000 / CLOSING_SHARE_MAX)
     commits_a_second = jobs * writers / epoch_seconds
     window_gb = 2 * window_seconds * rate * cost.number_bytes / 1e9
-    files_a_second = max(commits_a_second * exchanges, rate / ROWS_A_FILE)
+    files_a_second = max(commits_a_second * exchanges, rate / FLUSH_ROWS)
     return Plan(
         jobs=jobs,
         cores_busy=cores_busy,

@@ -1,8 +1,8 @@
 """Start-up of the job: `python -m benchmarks.start_up [--runs 5]`.
 
 Seconds and CPU seconds of whole processes on a topic of few messages, into new tables and into existing ones: until the
-job reads, until its first messages are committed, and until it has ended; the imports alone; and a start for which no
-rule is compiled, which takes as long as `k2 compile`. The broker is the broker of the tests. Processes run in turn, so
+job reads, until its first messages are committed, and until it has ended; the imports alone; a start for which no rule
+is compiled; and `k2 compile`. The broker is the broker of the tests. Processes run in turn, so
 that drift of the machine affects all equally.
 """
 

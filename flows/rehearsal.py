@@ -3,6 +3,7 @@
 The arguments of a rule determine its compiled form, and only the dataflow itself surely passes the right ones.
 """
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +20,18 @@ from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.kafka.librdkafka import read_nothing
 from k2.model.batch import MessageBatch
+from k2.model.content import NON_MARKET_CONTENT
 from k2.model.progress import TopicPartition
+from k2.model.reasons import RejectedError
 from k2.model.symbols import Symbols
 from k2.model.times import time_of
 from k2.ops.settings import Settings, read_settings
 from k2.restore.connections import TableConnectionSource
 from k2.restore.feeds import TableFeedSource
 from k2.restore.tables import TableStateSource
+from k2.sequencing.fingerprints import Fingerprints
+from k2.venues import VENUES
+from k2.venues.reading import NESTING_MAX
 
 __all__ = ["TOPICS", "numbers_of", "rehearse"]
 
@@ -50,6 +56,18 @@ def rehearse() -> None:
         )
         for run in range(2):
             _run(settings, run)
+    _call_rare_rules()
+
+
+def _call_rare_rules() -> None:
+    """Call what the dataflow needs for other processes, for messages with many brackets, and for contents not read."""
+    where, nested = TopicPartition("numbers", 0), b"[" * (NESTING_MAX + 1)
+    _batch(where, "k2", 0, [nested]).take(np.zeros(1, dtype=np.int32))
+    with contextlib.suppress(RejectedError):
+        VENUES["k2"].decode(nested)
+    fingerprints = Fingerprints()
+    fingerprints.put(0, 1, 0, NON_MARKET_CONTENT, START_US)
+    fingerprints.unknown_in(0, 1, 0, [(0, 0)])
 
 
 def _run(settings: Settings, run: int) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Final
 
+from benchmarks.bars import Bar, draw_bars, inches_of
 from benchmarks.peers.contender import Does
 from benchmarks.peers.results import Comparison, Figures
-from k2.analysis.plots.picture import LINE, LOOK, MUTED, TEXT, Picture
+from k2.analysis.plots.picture import LOOK, MUTED, Picture
 
 __all__ = ["draw"]
 
@@ -13,8 +14,6 @@ JOB: Final = "job"
 BAR: Final = "#8fa3b8"
 OURS: Final = "#17805a"
 WRONG: Final = "#c6423a"
-ROW_INCHES: Final = 0.4
-HEAD_INCHES: Final = 1.7
 MARKS_START: Final = 1.5
 """Where the marks of what a contender does begin, in lengths of the longest bar."""
 MARKS_STEP: Final = 0.18
@@ -33,16 +32,15 @@ def _picture(comparison: Comparison, shown: list[Figures]) -> Picture:
     picture = Picture(
         "CPU time per message, from Kafka into Iceberg",
         f"{comparison.messages:,} trades of 200 bytes, start-up subtracted, {comparison.shown_runs}",
-        inches=HEAD_INCHES + ROW_INCHES * len(shown),
+        inches=inches_of(len(shown)),
     )
     (axes,) = picture.panels
-    widest = max(one.cpu_us for one in shown)
+    widest, bars = max(one.cpu_us for one in shown), list[Bar]()
     for row, one in enumerate(shown):
         color = WRONG if one.faults else OURS if one.name == JOB else BAR
-        axes.barh(row, one.cpu_us, height=0.62, color=color)
         times = comparison.times_bare(one)
         label = f"{one.cpu_us:.1f} µs" + (f", {times:.1f} times bare" if times is not None else "")
-        axes.text(one.cpu_us + 0.01 * widest, row, label, va="center", color=TEXT)
+        bars.append(Bar(one.title, one.cpu_us, label, color))
         for column, does in enumerate(Does):
             axes.text(
                 _place(column, widest), row, "●" if does in one.does else "", ha="center", va="center", color=color
@@ -53,15 +51,11 @@ def _picture(comparison: Comparison, shown: list[Figures]) -> Picture:
     for column, does in enumerate(Does):
         head = does.replace(" ", "\n", 1)
         axes.text(_place(column, widest), -0.55, head, ha="center", va="bottom", color=MUTED, fontsize=8)
-    axes.set_yticks(range(len(shown)), [one.title for one in shown], color=TEXT)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
+    draw_bars(axes, bars)
     axes.set_xlim(0, _place(len(Does), widest))
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1.05 * widest])
     axes.set_xlabel("CPU µs per message", x=0.5 * widest / _place(len(Does), widest))
     axes.spines["bottom"].set_visible(False)
-    axes.grid(axis="x", color=LINE)
-    axes.set_axisbelow(True)
     return picture
 
 

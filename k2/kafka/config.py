@@ -149,7 +149,7 @@ def _with_servers(settings: Settings, file: dict[str, str]) -> dict[str, str]:
 def consumer_config(settings: Settings, partition_count: int = 1, /, **extra: Any) -> dict[str, Any]:
     """Return the configuration of a consumer; `extra` (properties or callbacks) overrides the file.
 
-    What is read ahead takes the same memory however many partitions the consumer reads, `partition_count`.
+    What is read ahead takes the same memory however many partitions all processes read, `partition_count`.
     The consumer never chooses an offset itself: no group offset is stored, and a missing offset is an error.
     """
     return {

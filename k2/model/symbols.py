@@ -17,7 +17,7 @@ from k2.model.words_compiled import equal_bytes, word_at
 
 __all__ = ["BEGIN", "Symbols", "as_bytes", "lookup"]
 
-_ZERO, _ONE, _EIGHT, _HALF = (np.uint64(number) for number in (0, 1, 8, 32))
+_ZERO, _EIGHT, _HALF = (np.uint64(number) for number in (0, 8, 32))
 BEGIN: Final[Any] = np.int64(0)
 """Start of a text for `lookup`; the literal 0 is another type, for which it would be compiled again."""
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)

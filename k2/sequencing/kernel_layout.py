@@ -55,7 +55,7 @@ SESSION: Final = 4
 """Column of a slot: the newest session; 0 before the symbol's first trade."""
 OLD_HIGHEST: Final = 5
 """Column of a slot: highest number of the earlier sessions; the least int64 if there are none, and the greatest int64
-if the symbol has a doubt, so that `SymbolSequence` decides every row."""
+if the symbol has a doubt, so that `SymbolSequence` decides all rows but the one that settles it."""
 TOP_PAGE: Final = 6
 """Column of a slot: the fingerprint page of `HIGHEST`, or `NO_PAGE`."""
 CHECKED: Final = 7

@@ -60,7 +60,6 @@ PAGES_AHEAD: Final = 8
 """Free pages for the symbols of a slice that come to the next one, next to those that its rows fill. A row that finds
 no free page leaves the loop."""
 _MIN: Final = int(np.iinfo(np.int64).min)
-_MAX: Final = int(np.iinfo(np.int64).max)
 ContentReader = Callable[[Sequence[WantedContents], int], StoredContents]
 """Signature of `k2.model.state_source.StateSource.contents`."""
 

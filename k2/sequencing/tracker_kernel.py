@@ -1,4 +1,8 @@
-"""The compiled loop of sequence tracking: rows that continue the newest session of their symbol, or copy its trades."""
+"""The compiled loop of sequence tracking.
+
+It places rows that continue the newest session of their symbol, copy its trades, open or fill a gap, or are its first
+conflict.
+"""
 
 from typing import Any, Final, NamedTuple
 

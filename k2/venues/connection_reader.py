@@ -13,6 +13,7 @@ from k2.model.symbol_names import SYMBOL_BYTES_MAX
 from k2.model.symbols import as_bytes
 from k2.venues.connection_kernel import FOUND, IN_OBJECT, LEFT, NOWHERE, Place, group_ids, read_numbers
 from k2.venues.connection_paths import Steps, find, parse_connection_path
+from k2.venues.payloads import writable
 from k2.venues.reading import read_json
 from k2.venues.rows import MESSAGE_BYTES_MAX
 from k2.venues.table import ConnectionNumbers, VenueTable
@@ -76,8 +77,7 @@ class _Reader:
     ) -> list[str | None]:
         """Read what the kernel accepts; return the ids of the codes."""
         id_starts, id_sizes = np.empty(len(batch), dtype=np.int64), np.empty(len(batch), dtype=np.int64)
-        # Rules are compiled for arrays that can be written, as those of the source; tests have others.
-        data = batch.data if batch.data.flags.writeable else batch.data.copy()
+        data = writable(batch).data
         read_numbers(data, batch.value_starts, batch.value_sizes, *self._places, numbers, id_starts, id_sizes, results)
         found = np.flatnonzero(results == FOUND)
         if self._name is None:

@@ -161,7 +161,7 @@ def test_a_log_that_is_cut_while_the_job_runs_stops_it(kafka: Broker, tmp_path: 
         wait_until(lambda: job.committed() == 10, "the trades are not committed")
         truncate(kafka, job.topics, 6)
         publish(kafka, job.topics, range(101, 110))
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=150)
     finally:
         process.kill()
     assert process.returncode == 1, said

@@ -105,7 +105,11 @@ MUTANTS: Final = (
         "dead letters of a replay written again",
         2,
         "dead letters below the table's progress are not left out",
-        ("k2.iceberg.partition_counts:PartitionCounts.add_range", "if letter.offset >= counts.base", "if True"),
+        (
+            "k2.iceberg.partition_counts:PartitionCounts.add_range",
+            "since(consumed.dead_letters, counts.base)",
+            "since(consumed.dead_letters, 0)",
+        ),
     ),
     planted(
         "dead letters not counted by their commit",
