@@ -43,8 +43,9 @@ READ_AHEAD_MESSAGES: Final = 50_000
 """Messages in all queues: librdkafka allocates 320 bytes for each, however short it is."""
 QUEUE_MESSAGES_MIN: Final = 2_000
 QUEUE_MESSAGES_MAX: Final = 25_000
-QUEUE_FETCHES: Final = 16
-"""Fetches of a partition, as they are compressed, that fill its queue: a fetch is decompressed as a whole."""
+FETCH_BYTES: Final = 256 * 1024
+"""Of a partition in a fetch, as it is compressed: a fetch is decompressed as a whole. A fetch brings the batches of
+several partitions only if they are smaller (KIP-74)."""
 QUEUE_BACKOFF_MS: Final = 20
 """By default librdkafka waits one second after its queue was full."""
 RECONNECT_MS: Final = 1_000
@@ -178,7 +179,7 @@ def _read_ahead(partition_count: int) -> dict[str, int]:
     return {
         "queued.max.messages.kbytes": kilobytes,
         "queued.min.messages": messages,
-        "fetch.message.max.bytes": kilobytes * 1024 // QUEUE_FETCHES,
+        "fetch.message.max.bytes": FETCH_BYTES,
     }
 
 

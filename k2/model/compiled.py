@@ -81,8 +81,9 @@ def _hold(folder: Path) -> None:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        # Not closed: the lock ends with the process.
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        # Not closed: the lock ends with the process. Where a file system has no locks, nothing is removed either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_SH)
         with contextlib.suppress(FileNotFoundError):
             if (folder / _LOCK).stat().st_ino == os.fstat(lock).st_ino:
                 os.utime(lock)

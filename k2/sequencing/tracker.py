@@ -41,7 +41,7 @@ from k2.sequencing.kernel_layout import (
     TOP_PAGE,
     no_ranges,
 )
-from k2.sequencing.placement import Placement
+from k2.sequencing.placement import Kind, Placement
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.session import Doubt
 from k2.sequencing.slot_states import read_slot, write_slot
@@ -274,7 +274,10 @@ class GroupTracker:
             trade_slice.verdicts[slice_idx] = placement.verdict
         if is_market or placement.verdict == STORED:
             trade_slice.sessions[slice_idx] = placement.session
-        self._update_slot(slot, sequence, number >> PAGE_BITS)
+        # Of the session that was the newest only this number was checked.
+        has_begun = placement.kind is Kind.NEW_SESSION
+        is_unknown = has_begun and self._lookup.lacks(slot, sequence, number, is_checked=True)
+        self._update_slot(slot, sequence, _MIN if is_unknown else number >> PAGE_BITS)
         self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, placement.events)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:

@@ -163,7 +163,7 @@ def test_partitions_share_what_is_read_ahead(tmp_path: Path, partitions: int, ki
     """Librdkafka limits the queue of each partition, so the limits fall with their number; a fetch is a part of it."""
     config = consumer_config(_settings(tmp_path, ""), partitions)
     assert (config["queued.max.messages.kbytes"], config["queued.min.messages"]) == (kilobytes, messages)
-    assert config["fetch.message.max.bytes"] == kilobytes * 64
+    assert config["fetch.message.max.bytes"] == 262_144
     Consumer(config).close()
 
 

@@ -107,6 +107,24 @@ def test_streams_that_leave_the_loop(trades: list[tuple[int, int, int]], restart
     assert by_the_tracker(rows, list(range(len(rows))), restarts=restarts) == expected
 
 
+@pytest.mark.parametrize(
+    "copies",
+    [
+        [Row(6, 7)],
+        [Row(7, 7, price=2), Row(5, 8)],
+        [Row(4, 7)],
+        [Row(4, 7, trade_id="own")],
+    ],
+    ids=["with a gap", "into a gap", "under the next number", "under the next number, named"],
+)
+def test_a_copy_from_before_a_start_is_a_copy_after_numbering_began_again(copies: list[Row]) -> None:
+    """The new session begins in the page of the old one, of which only some contents were read since the start."""
+    stored = [Row(1, 1), Row(4, 2, trade_id=copies[0].trade_id), Row(5, 2), Row(6, 2), Row(7, 2)]
+    rows = [*stored, Row(2, 3), Row(3, 4), Row(2, 5, price=2), Row(3, 6, price=2), *copies]
+    outcome = by_the_tracker(rows, [len(stored)], restarts=True)
+    assert outcome == by_the_plain_form(rows)
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_named_copy_of_an_old_session_is_a_copy(restarts: bool) -> None:  # noqa: FBT001
     """Also under the next number of the new session: its id distinguishes it from that session's own trade."""
