@@ -17,6 +17,7 @@ from benchmarks.callgrind import Counter
 from benchmarks.counted_market import INPUTS, MIXED
 from benchmarks.counted_stages import Stages, count_job
 from k2.analysis.plots.picture import LOOK, Picture
+from k2.ops.logs import set_up_logs
 
 POLLS: Final = 10
 COLOR: Final = "#17805a"
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--svg", type=Path, help="file of the picture")
     chosen = parser.parse_args()
+    set_up_logs("error")
     market = INPUTS[MIXED]._replace(polls=POLLS)
     batches, clock = market.batches(), Clock()
     for _ in range(chosen.rounds):
