@@ -59,16 +59,16 @@ class Measured(NamedTuple):
 
 
 MEASURED: Final = Measured(
-    message_us=2.8,
+    message_us=2.3,
     value_kilobyte_us=0.2,
-    crossing_us=2.4,
+    crossing_us=0.65,
     crossing_bytes=160,
     group_share=0.65,
     commit_cpu_ms=29,
     kafka_message_bytes=56,
     row_bytes=15,
     number_bytes=7.1,
-    process_mb=850,
+    process_mb=520,
     commit_objects=4,
     commit_kb=11.3,
 )
