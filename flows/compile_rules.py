@@ -13,7 +13,7 @@ from k2.ops.logs import set_up_logs
 
 __all__ = ["compile_rules"]
 
-SECONDS: Final = 30
+SECONDS: Final = 40
 """What it takes on a core that nothing else uses."""
 _COMPILE: Final = "numba:compile"
 

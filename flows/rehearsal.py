@@ -37,7 +37,7 @@ __all__ = ["TOPICS", "numbers_of", "rehearse"]
 
 START_US: Final = 1_723_161_300_000_000
 TRADES: Final = 600
-"""Of each topic in each run: more than two pages of fingerprints have."""
+"""Of each topic in each run, so that the numbers of a symbol fill a page of fingerprints, and begin the next."""
 SYMBOLS: Final = 2
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 
-from k2.iceberg.output_columns import OutputColumns, concat_text, map_columns
+from k2.iceberg.output_columns import OutputColumns, map_columns
 from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 from k2.model.batch import NULL_TIME
 from k2.model.columns import TRADES, Column, ColumnType
@@ -19,6 +19,7 @@ from k2.model.progress import TopicPartition
 from k2.model.symbol_names import SymbolNames
 from k2.model.times import DAY_US
 from k2.model.trade import SIDES
+from k2.model.words_compiled import compact
 
 __all__ = ["FileRows", "Sources", "SymbolOrder", "arrow_schema", "split_by_file"]
 
@@ -221,9 +222,8 @@ def _sides(sides: NDArray[np.int8]) -> "pa.Array[Any]":
 
 
 def _ids(rows: OutputColumns, text: NDArray[np.uint8]) -> "pa.Array[Any]":
-    ends = np.empty(len(rows.id_sizes) + 1, dtype=np.int32)
-    data = np.empty(int(np.maximum(rows.id_sizes, 0).sum(dtype=np.int64)), dtype=np.uint8)
-    concat_text(text, rows.id_starts, rows.id_sizes, ends, data)
+    data, starts = compact(text, rows.id_starts, rows.id_sizes)
+    ends = np.append(starts, len(data)).astype(np.int32)
     bitmap, nulls = _bitmap(rows.id_sizes >= 0)
     buffers = [bitmap, _buffer(ends), _buffer(data)]
     return pa.Array.from_buffers(pa.string(), len(rows.id_sizes), buffers, nulls)

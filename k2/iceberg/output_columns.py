@@ -10,7 +10,7 @@ from k2.model.batch import TradeSlice
 from k2.model.compiled import compiled
 from k2.model.words_compiled import copy_bytes
 
-__all__ = ["OutputColumns", "append_rows", "concat_text", "empty_columns", "id_bytes", "map_columns"]
+__all__ = ["OutputColumns", "append_rows", "empty_columns", "id_bytes", "map_columns"]
 
 
 class OutputColumns(NamedTuple):
@@ -189,26 +189,3 @@ def id_bytes(trade_slice: TradeSlice, slice_indices: NDArray[np.int64]) -> int:
     """Return the total size of the selected rows' ids, in bytes; `slice_indices` are indexes into the slice."""
     sizes = trade_slice.batch.columns.id_sizes[trade_slice.rows[slice_indices]]
     return int(np.maximum(sizes, 0).sum(dtype=np.int64))
-
-
-@compiled
-def concat_text(
-    text: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    sizes: NDArray[np.int32],
-    ends: NDArray[np.int32],
-    out: NDArray[np.uint8],
-) -> int:
-    """Concatenate the rows' texts into `out`; return their total size in bytes.
-
-    `ends`, int32[rows + 1], receives what Arrow calls the offsets; a size of -1 takes no bytes.
-    """
-    end = np.uint64(0)
-    ends[0] = 0
-    for row in range(len(sizes)):
-        size = sizes[row]
-        if size > 0:
-            copy_bytes(text, np.uint64(starts[row]), out, end, np.uint64(size))
-            end += np.uint64(size)
-        ends[row + 1] = end
-    return int(end)

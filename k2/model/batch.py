@@ -383,12 +383,7 @@ def _bytes_at(data: NDArray[np.uint8], start: int, size: int) -> bytes | None:
 def _compact(
     data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Copy the selected byte ranges into one buffer; return it and the new start of each range."""
-    lengths = np.maximum(sizes, 0).astype(np.int64)
-    new_starts = np.cumsum(lengths) - lengths
-    copied = np.empty(int(lengths.sum()), dtype=np.uint8)
-    if len(copied):
-        from k2.model.words_compiled import copy_ranges  # noqa: PLC0415  queries of dead letters import no compiled rules
+    # Queries of dead letters import no compiled rules.
+    from k2.model.words_compiled import compact  # noqa: PLC0415
 
-        copy_ranges(data, starts, lengths, copied)
-    return copied, new_starts
+    return compact(data, starts, sizes)

@@ -27,10 +27,10 @@ class _Part:
 
     def add(self, messages: int, dead_letters: Sequence[DeadLetter]) -> None:
         self.messages += messages
-        for reason, alike in by_reason(dead_letters).items():
-            self.reasons[reason] += alike.letters
+        for reason, group in by_reason(dead_letters).items():
+            self.reasons[reason] += group.size
             if reason not in self.firsts:
-                self.firsts[reason] = dead_letters[alike.first_idx]
+                self.firsts[reason] = dead_letters[group.first_idx]
 
 
 class DeadLetterRatio:

@@ -13,17 +13,18 @@ from k2.model.batch import MessageBatch
 from k2.model.dead_letter import DeadLetter, as_text, as_time, error_type
 from k2.model.reasons import Reason, RejectedError
 
-__all__ = ["Alike", "RejectedMessages", "by_error", "by_reason", "lines_of", "since"]
+__all__ = ["DeadLetterGroup", "RejectedMessages", "by_error", "by_reason", "lines_of", "since"]
 
 _encode: Final = msgspec.json.Encoder().encode
 K = TypeVar("K", Reason, str)
 
 
-class Alike(NamedTuple):
-    """Dead letters that have something in common."""
+class DeadLetterGroup(NamedTuple):
+    """Dead letters with the same reason or error."""
 
-    letters: int
+    size: int
     first_idx: int
+    """Index of the first of them."""
 
 
 class RejectedMessages(Sequence[DeadLetter]):
@@ -70,13 +71,13 @@ class RejectedMessages(Sequence[DeadLetter]):
         first = int(np.searchsorted(self._source.offsets[self._messages], offset))
         return self[first:] if first else self
 
-    def by_reason(self) -> dict[Reason, Alike]:
-        """Return what is alike in its reason, in the order of the first of each."""
-        return _alike(self._reasons)
+    def by_reason(self) -> dict[Reason, DeadLetterGroup]:
+        """Return the groups with the same reason, in the order of the first of each."""
+        return _grouped(self._reasons)
 
-    def by_error(self) -> dict[str, Alike]:
-        """Return what is alike in its error, in the order of the first of each."""
-        return _alike(self._errors)
+    def by_error(self) -> dict[str, DeadLetterGroup]:
+        """Return the groups with the same error, in the order of the first of each."""
+        return _grouped(self._errors)
 
     def lines(self, now: datetime) -> list[bytes]:
         """Return the lines of the dead letters, which are written at `now`, UTC: those of `DeadLetter.line`.
@@ -86,7 +87,7 @@ class RejectedMessages(Sequence[DeadLetter]):
         source = self._source
         if source.marks:
             return [msgspec.structs.replace(letter, dead_lettered_at=now).line() for letter in self]
-        data, tails = source.data.tobytes(), dict[tuple[Reason, str], bytes]()
+        data, tails = source.data.data, dict[tuple[Reason, str], bytes]()
         head = b'{"topic":%s,"partition":%d,"offset":' % (_encode(source.topic), source.partition)
         written_at = _encode(now)
         lines = []
@@ -120,18 +121,18 @@ def since(dead_letters: Sequence[DeadLetter], offset: int) -> Sequence[DeadLette
     return [letter for letter in dead_letters if letter.offset >= offset]
 
 
-def by_reason(dead_letters: Sequence[DeadLetter]) -> dict[Reason, Alike]:
-    """Return what is alike in its reason, in the order of the first of each."""
+def by_reason(dead_letters: Sequence[DeadLetter]) -> dict[Reason, DeadLetterGroup]:
+    """Return the groups with the same reason, in the order of the first of each."""
     if isinstance(dead_letters, RejectedMessages):
         return dead_letters.by_reason()
-    return _alike([letter.reason for letter in dead_letters])
+    return _grouped([letter.reason for letter in dead_letters])
 
 
-def by_error(dead_letters: Sequence[DeadLetter]) -> dict[str, Alike]:
-    """Return what is alike in its error, in the order of the first of each."""
+def by_error(dead_letters: Sequence[DeadLetter]) -> dict[str, DeadLetterGroup]:
+    """Return the groups with the same error, in the order of the first of each."""
     if isinstance(dead_letters, RejectedMessages):
         return dead_letters.by_error()
-    return _alike([letter.error for letter in dead_letters])
+    return _grouped([letter.error for letter in dead_letters])
 
 
 def lines_of(dead_letters: Sequence[DeadLetter], now: datetime) -> list[bytes]:
@@ -141,13 +142,13 @@ def lines_of(dead_letters: Sequence[DeadLetter], now: datetime) -> list[bytes]:
     return [msgspec.structs.replace(letter, dead_lettered_at=now).line() for letter in dead_letters]
 
 
-def _alike(keys: Sequence[K]) -> dict[K, Alike]:
+def _grouped(keys: Sequence[K]) -> dict[K, DeadLetterGroup]:
     firsts = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-    return {key: Alike(count, firsts[key]) for key, count in Counter(keys).items()}
+    return {key: DeadLetterGroup(count, firsts[key]) for key, count in Counter(keys).items()}
 
 
 def _tail(reason: Reason, error: str, venue: str) -> bytes:
-    """Return the fields that all dead letters with an error of a venue have alike."""
+    """Return the fields that are the same in all dead letters with an error of a venue."""
     return b'"reason":%s,"error":%s,"error_type":%s,"venue":%s' % (
         _encode(reason),
         _encode(error),
@@ -156,11 +157,11 @@ def _tail(reason: Reason, error: str, venue: str) -> bytes:
     )
 
 
-def _text_at(data: bytes, start: int, size: int, field: bytes) -> tuple[bytes, bytes]:
+def _text_at(data: memoryview, start: int, size: int, field: bytes) -> tuple[bytes, bytes]:
     """Return a key or value as JSON, and the field that names its encoding, if it is not UTF-8."""
     if size < 0:
         return b"null", b""
-    text, encoding = as_text(data[start : start + size])
+    text, encoding = as_text(bytes(data[start : start + size]))
     return _encode(text), b"" if encoding is None else b',"%s_encoding":"%s"' % (field, encoding.encode())
 
 

@@ -157,7 +157,9 @@ class Symbols:
     def _grow(self, pairs: int, size: int) -> None:
         """Make a larger table, with room for some more pairs and bytes of names."""
         old, count = self.table, len(self._names)
-        new = _empty_table(_power_of_two(2 * len(old.starts), count + pairs), 2 * len(old.names) + size)
+        # Powers of two, as the slots are masked.
+        capacity = max(2 * len(old.starts), 1 << (count + pairs - 1).bit_length())
+        new = _empty_table(capacity, 2 * len(old.names) + size)
         new.starts[:count] = old.starts[:count]
         new.exchange_sizes[:count] = old.exchange_sizes[:count]
         new.symbol_sizes[:count] = old.symbol_sizes[:count]
@@ -167,11 +169,6 @@ class Symbols:
         groups[:count] = self.groups[:count]
         self.groups = groups
         self.table = new
-
-
-def _power_of_two(at_least: int, count: int) -> int:
-    """Return the least power of two that is neither less than another one nor than a count."""
-    return max(at_least, 1 << (count - 1).bit_length())
 
 
 def _empty_table(capacity: int, name_bytes: int = 16_384) -> SymbolTable:

@@ -11,8 +11,8 @@ __all__ = [
     "DIGITS_MAX",
     "HIGH_BITS",
     "ONES",
+    "compact",
     "copy_bytes",
-    "copy_ranges",
     "equal_bytes",
     "first_bytes",
     "first_flagged",
@@ -156,8 +156,23 @@ def copy_bytes(
         start, to = start + _EIGHT, to + _EIGHT
 
 
+def compact(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int32]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Copy byte ranges into one buffer, one after the other; return it and the new start of each range.
+
+    `starts` and `sizes` are [n], in bytes; a size of -1 is that of nothing, and takes no bytes.
+    """
+    lengths = np.maximum(sizes, 0).astype(np.int64)
+    new_starts = np.cumsum(lengths) - lengths
+    copied = np.empty(int(lengths.sum()), dtype=np.uint8)
+    if len(copied):
+        _copy_ranges(data, starts, lengths, copied)
+    return copied, new_starts
+
+
 @compiled
-def copy_ranges(
+def _copy_ranges(
     source: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64], target: NDArray[np.uint8]
 ) -> None:
     """Copy byte ranges one after the other to a target that has just their size."""

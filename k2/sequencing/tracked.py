@@ -101,7 +101,8 @@ class Findings:
                 ranges, numbers = changes.get(exchange, _NO_GAPS)
                 count = last - first + 1
                 changes[exchange] = OpenGaps(ranges + more, numbers + (count if kind == OPENED else -count))
-                self.out_of_order[exchange] += kind == FILLED
+            if kind == FILLED:
+                self.out_of_order[exchange] += 1
         return changes
 
     def add_out_of_order(self, trade_slice: TradeSlice, slice_idx: int) -> None:

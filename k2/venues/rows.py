@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from k2.model.batch import TradeColumns
 from k2.model.compiled import compiled
 from k2.model.symbols import Symbols
-from k2.model.words_compiled import copy_bytes
+from k2.model.words_compiled import compact
 
 __all__ = [
     "EXCHANGE_SIZE",
@@ -90,7 +90,8 @@ def columns_of(
     the bytes of the messages.
     """
     count = len(rows)
-    ids = np.empty(_id_bytes(rows), dtype=np.uint8)
+    id_sizes = rows[:, ID_SIZE].astype(np.int32)
+    ids, id_starts = compact(text, rows[:, ID_START].copy(), id_sizes)
     sequences = np.empty(count, dtype=np.int64)
     columns = TradeColumns(
         symbols=np.empty(count, dtype=np.int32),
@@ -104,15 +105,14 @@ def columns_of(
         timestamps=np.empty(count, dtype=np.int64),
         received=np.empty(count, dtype=np.int64),
         text=ids,
-        id_starts=np.empty(count, dtype=np.int64),
-        id_sizes=np.empty(count, dtype=np.int32),
+        id_starts=id_starts,
+        id_sizes=id_sizes,
         messages=np.empty(count, dtype=np.int32),
         indexes=np.empty(count, dtype=np.int32),
     )
     _copy_numbers(rows, columns.messages, columns.indexes, columns.symbols, columns.sequences, columns.has_sequence)
     _copy_values(rows.view(np.uint64), columns.prices, columns.quantities)
     _copy_rest(rows, columns.sides, columns.timestamps, columns.received)
-    _copy_ids(rows, text, ids, columns.id_starts, columns.id_sizes)
     return columns
 
 
@@ -149,28 +149,3 @@ def _copy_rest(
     for row in range(len(rows)):
         sides[row] = rows[row, SIDE]
         timestamps[row], received[row] = rows[row, TIMESTAMP], rows[row, RECEIVED]
-
-
-@compiled
-def _id_bytes(rows: NDArray[np.int64]) -> int:
-    total = 0
-    for row in range(len(rows)):
-        total += max(rows[row, ID_SIZE], 0)
-    return total
-
-
-@compiled
-def _copy_ids(
-    rows: NDArray[np.int64],
-    text: NDArray[np.uint8],
-    ids: NDArray[np.uint8],
-    id_starts: NDArray[np.int64],
-    id_sizes: NDArray[np.int32],
-) -> None:
-    end = np.uint64(0)
-    for row in range(len(rows)):
-        size = rows[row, ID_SIZE]
-        id_starts[row], id_sizes[row] = end, size
-        if size > 0:
-            copy_bytes(text, np.uint64(rows[row, ID_START]), ids, end, np.uint64(size))
-            end += np.uint64(size)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from k2.iceberg.output_columns import append_rows, concat_text, empty_columns, id_bytes, map_columns
+from k2.iceberg.output_columns import append_rows, empty_columns, id_bytes, map_columns
 from tests.model.trade_slices import Row, slice_of
 
 
@@ -65,11 +65,3 @@ def test_the_buffer_does_not_reference_the_batch() -> None:
     piece.batch.columns.text[:] = 0
     piece.batch.columns.sequences[:] = 0
     assert (text.tobytes(), rows.sequences[0]) == (b"ab", 1)
-
-
-def test_texts_are_contiguous_in_row_order() -> None:
-    """The ends are Arrow's offsets; a null has no bytes."""
-    text = np.frombuffer(b"abcdef", dtype=np.uint8)
-    ends, out = np.empty(4, dtype=np.int32), np.empty(3, dtype=np.uint8)
-    assert concat_text(text, np.array([4, 0, 2]), np.array([2, -1, 1], dtype=np.int32), ends, out) == 3
-    assert (ends.tolist(), out.tobytes()) == ([0, 2, 2, 3], b"efc")

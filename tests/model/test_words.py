@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from k2.model.words_compiled import DIGITS_MAX, equal_bytes, read_digits, word_at
+from k2.model.words_compiled import DIGITS_MAX, compact, equal_bytes, read_digits, word_at
 
 AROUND = st.binary(max_size=30)
 
@@ -40,3 +40,21 @@ def test_ranges_are_compared(text: bytes, at: int, byte: int, before: bytes) -> 
     other = text[:at] + bytes([byte]) + text[at + 1 :] if at < len(text) else text
     size, start = np.uint64(len(text)), np.uint64(len(before))
     assert equal_bytes(array(before + text), start, array(other + before), np.uint64(0), size) == (text == other)
+
+
+@given(
+    pieces=st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=20),
+    before=st.binary(max_size=9),
+    data=st.data(),
+)
+def test_ranges_are_copied_one_after_the_other(pieces: list[bytes | None], before: bytes, data: st.DataObject) -> None:
+    """In any order, at any place of the source; what is absent takes no bytes."""
+    order = data.draw(st.permutations(range(len(pieces))))
+    source, starts = bytearray(before), [0] * len(pieces)
+    for idx in order:
+        starts[idx] = len(source)
+        source += pieces[idx] or b""
+    sizes = np.array([-1 if piece is None else len(piece) for piece in pieces], dtype=np.int32)
+    copied, new_starts = compact(np.frombuffer(source, dtype=np.uint8), np.array(starts, dtype=np.int64), sizes)
+    assert copied.tobytes() == b"".join(piece or b"" for piece in pieces)
+    assert new_starts.tolist() == [sum(len(piece or b"") for piece in pieces[:idx]) for idx in range(len(pieces))]

@@ -67,8 +67,8 @@ class DeadLetterQueue:
         if not dead_letters:
             return
         self._rejections.add(dead_letters)
-        for reason, alike in by_reason(dead_letters).items():
-            DEAD_LETTERS.labels(str(reason)).inc(alike.letters)
+        for reason, group in by_reason(dead_letters).items():
+            DEAD_LETTERS.labels(str(reason)).inc(group.size)
             if reason is Reason.CONFLICT:
                 _count_conflicts(dead_letters)
         for line in lines_of(dead_letters, self._clock()):

@@ -34,13 +34,13 @@ class Rejections:
 
     def add(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Count dead letters."""
-        for reason, alike in by_reason(dead_letters).items():
-            self.reasons[reason.value] += alike.letters
-        for error, alike in by_error(dead_letters).items():
+        for reason, group in by_reason(dead_letters).items():
+            self.reasons[reason.value] += group.size
+        for error, group in by_error(dead_letters).items():
             pattern = _pattern(error)
-            self._errors[pattern] += alike.letters
+            self._errors[pattern] += group.size
             if pattern not in self._examples:
-                self._examples[pattern] = dead_letters[alike.first_idx]
+                self._examples[pattern] = dead_letters[group.first_idx]
 
     def commonest_error(self) -> CommonError | None:
         """Return the commonest error; None if there is no dead letter."""
