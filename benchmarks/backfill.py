@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-from benchmarks.memory import peak_mb, resident_mb
+from benchmarks.process_status import own_status
 from k2.fill.archives import _TIMES, Archive, read_archive
 from k2.fill.backfill import backfill
 from k2.iceberg.tables import TableName
@@ -100,11 +100,11 @@ def report(settings: Settings, path: Path, missing: range) -> None:
 
 def report_memory(path: Path) -> None:
     """Read the archive; print the memory of the process before it, with its columns, and at its peak."""
-    before_mb = resident_mb()
+    before_mb = own_status().resident_mb
     archive = read_archive(path)
     print(
         f"file {path.stat().st_size / 1e6:.0f} MB, columns {archive.trades.nbytes / 1e6:.0f} MB; "
-        f"process {before_mb:.0f} MB before it, at most {peak_mb():.0f} MB"
+        f"process {before_mb:.0f} MB before it, at most {own_status().peak_mb:.0f} MB"
     )
 
 

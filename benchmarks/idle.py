@@ -10,7 +10,6 @@ import argparse
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,9 @@ from typing import Final
 
 import confluent_kafka
 
+from benchmarks.job import command_of
 from benchmarks.process import FOLDER
+from benchmarks.process_status import ProcessStatus, status_of
 from k2.kafka.source import KafkaSource
 from k2.model.progress import Progress
 from k2.ops.child_process import free_port
@@ -34,6 +35,7 @@ from tests.flows.outage import get
 START_SECONDS_MAX: Final = 300.0
 SETTLE_SECONDS: Final = 5.0
 APART_SECONDS: Final = 3.0
+EPOCH_SECONDS: Final = 10
 PARK_SECONDS: Final = 0.001
 """Time for which Bytewax parks a worker without work."""
 
@@ -51,12 +53,13 @@ def main() -> None:
         with _idle_job(broker, topic, port, chosen.workers) as process:
             wait_until(lambda: get(port, "readyz")[0] == 200, "the job is not ready", START_SECONDS_MAX)
             time.sleep(SETTLE_SECONDS)
-            began, started = _cpu_seconds(process), time.monotonic()
+            before, started = _status(process), time.monotonic()
             time.sleep(chosen.seconds)
-            share = (_cpu_seconds(process) - began) / (time.monotonic() - started)
+            after = _status(process)
+            share = (after.cpu_seconds - before.cpu_seconds) / (time.monotonic() - started)
             print(
                 f"{chosen.partitions} partitions, {chosen.workers} workers, without messages: {share:.2%} of a core, "
-                f"{_status(process, 'Threads')} threads, {_status(process, 'VmRSS') * 1024 / 1e6:,.0f} MB resident"
+                f"{after.threads} threads, {after.resident_mb:,.0f} MB resident"
             )
         latencies = latencies_ms(broker.bootstrap_servers, topic, chosen.messages)
         median, longest = statistics.median(latencies), max(latencies)
@@ -65,20 +68,19 @@ def main() -> None:
 
 @contextmanager
 def _idle_job(broker: Broker, topic: str, port: int, workers: int) -> Iterator[int]:
-    """Run the job with epochs of ten seconds; yield its process id."""
+    """Run the job; yield its process id."""
     with tempfile.TemporaryDirectory() as folder:
-        recovery = Path(folder, "recovery")
-        recovery.mkdir()
-        subprocess.run([sys.executable, "-m", "bytewax.recovery", recovery, str(workers)], check=True)
-        environment = {
-            "K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "K2_TOPICS": topic,
-            "K2_DATA_DIR": folder,
-            "K2_METRICS_PORT": str(port),
-        }
-        command = [sys.executable, "-m", "bytewax.run", "flows.trades", "-w", str(workers)]
+        command, environment = command_of(
+            broker.bootstrap_servers,
+            topic,
+            Path(folder),
+            workers,
+            epoch_seconds=EPOCH_SECONDS,
+            run_to_end="false",
+            metrics_port=str(port),
+        )
         process = subprocess.Popen(
-            [*command, "-r", str(recovery), "-s", "10", "-b", "0"],
+            command,
             cwd=FOLDER,
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
@@ -89,6 +91,12 @@ def _idle_job(broker: Broker, topic: str, port: int, workers: int) -> Iterator[i
         finally:
             process.kill()
             process.wait()
+
+
+def _status(process: int) -> ProcessStatus:
+    status = status_of(process)
+    assert status is not None, "the job has ended"
+    return status
 
 
 def latencies_ms(bootstrap_servers: str, topic: str, messages: int) -> list[float]:
@@ -123,16 +131,6 @@ def _poll_all(source: KafkaSource, parts: list[str], received: "Queue[float]") -
             awake = part.next_awake()
             due[part] = time.time() + PARK_SECONDS if awake is None else awake.timestamp()
         time.sleep(PARK_SECONDS)
-
-
-def _cpu_seconds(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _status(process: int, name: str) -> int:
-    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":

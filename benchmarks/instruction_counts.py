@@ -24,9 +24,9 @@ __all__ = [
 FILE: Final = Path(__file__).parent / "instructions.json"
 PAGE: Final = FILE.parent.parent / "docs" / "performance.md"
 RATIO_MAX: Final = 1.1
-"""A stage that takes more than this multiple of its reference has become dearer."""
+"""A stage that takes more than this multiple of its reference has become too expensive."""
 RATIO_MIN: Final = 0.9
-"""A stage that takes less than this multiple has a reference that would let it become dearer again, unnoticed."""
+"""A stage that takes less than this multiple has a reference that would let it become as expensive again, unnoticed."""
 _ROW: Final = re.compile(r"^\| `([a-z ]+)` \| [^|\n]*(\|[ 0-9,]*\|[ 0-9,]*\|)$", re.MULTILINE)
 _UPDATE: Final = "`make instructions ARGS=--update`"
 
@@ -74,7 +74,7 @@ def complaints(reference: Mapping[str, float], counted: Mapping[str, float], ori
         elif count < base * RATIO_MIN:
             yield (
                 f"{stage} takes {count:,.0f} instructions a message, {1 - count / base:.0%} fewer than the {base:,.0f} "
-                f"of {origin}; keep the gain with {_UPDATE}, or the stage may become as dear again unnoticed"
+                f"of {origin}; keep the gain with {_UPDATE}, or the stage may become as expensive again unnoticed"
             )
     for stage in (stage for stage in reference if stage not in counted):
         yield f"{stage} is in {origin} and was not counted; remove it with {_UPDATE}"

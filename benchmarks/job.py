@@ -156,13 +156,18 @@ def job(
 
 
 def command_of(
-    bootstrap_servers: str, topic: str, folder: Path, workers: int = 1, **settings: str
+    bootstrap_servers: str,
+    topic: str,
+    folder: Path,
+    workers: int = 1,
+    epoch_seconds: int = EPOCH_SECONDS,
+    **settings: str,
 ) -> tuple[list[str], dict[str, str]]:
     """Create a recovery store in a folder; return the job's command and environment, with its data in that folder."""
     store = folder / "recovery"
     store.mkdir()
     _make_store(store, workers)
-    return _command(store, workers, EPOCH_SECONDS), _environment(bootstrap_servers, topic, folder, **settings)
+    return _command(store, workers, epoch_seconds), _environment(bootstrap_servers, topic, folder, **settings)
 
 
 def _make_store(store: Path, partitions: int) -> None:

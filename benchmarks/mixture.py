@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from k2.kafka.producer import TradeProducer
+from k2.kafka.producer import Headers, TradeProducer
 from k2.ops.settings import read_settings
 from tests.brokers import Broker
 
-__all__ = ["FAULTS", "Mixture", "publish", "topic_of"]
+__all__ = ["FAULTS", "Mixture", "topic_of"]
 
 EXCHANGE: Final = "coinbase"
 FIRST_TIME_US: Final = 1_700_000_000_000_000
@@ -135,16 +135,12 @@ def _broken(value: bytes, message_idx: int) -> bytes:
     return json.dumps(trade, separators=(",", ":")).encode()
 
 
-def publish(broker: Broker, topic: str, mixture: Mixture, compression: str = "lz4") -> None:
-    """Publish the messages of a mixture, in batches with this compression."""
-    settings = read_settings({}, bootstrap_servers=broker.bootstrap_servers)
-    with TradeProducer(settings, topic, **{"compression.type": compression}) as producer:
-        for key, value in mixture.records():
-            producer.send(key, value)
-
-
-def topic_of(broker: Broker, mixture: Mixture, partitions: int = 4, compression: str = "lz4") -> str:
-    """Create a topic with the messages of a mixture."""
+def topic_of(
+    broker: Broker, mixture: Mixture, partitions: int = 4, *, headers: Headers = (), is_empty: bool = False
+) -> str:
+    """Create a topic with the messages of a mixture, lz4, with these headers, and as tombstones if `is_empty`."""
     topic = broker.topic(partitions=partitions)
-    publish(broker, topic, mixture, compression)
+    with TradeProducer(read_settings({}, bootstrap_servers=broker.bootstrap_servers), topic) as producer:
+        for key, value in mixture.records():
+            producer.send(key, None if is_empty else value, headers=headers)
     return topic

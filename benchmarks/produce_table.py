@@ -14,7 +14,7 @@ from typing import Final, Self
 from unittest.mock import patch
 
 from benchmarks.market import fill
-from benchmarks.memory import peak_mb
+from benchmarks.process_status import own_status
 from k2.cli import produce_table
 from k2.ops.settings import read_settings
 from k2.query.ordered_trades import TradeOrder
@@ -62,7 +62,7 @@ def publish(folder: Path, order: str) -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(
         f"by {order}: {producer.count:,} rows, {wall:.1f} s, {cpu / producer.count * 1e6:.2f} us of CPU a row, "
-        f"at most {peak_mb() / 1_000:.2f} GB"
+        f"at most {own_status().peak_mb / 1_000:.2f} GB"
     )
 
 

@@ -148,8 +148,8 @@ class Session:
             if row.topic not in self._topics:
                 print(f"publishing {row.mixture.messages:,} messages: {row.label}", file=sys.stderr)
                 self._topics[row.topic] = (
-                    self._publish(row.mixture, row.partitions),
-                    self._publish(short_of(row.mixture), row.partitions),
+                    topic_of(broker, row.mixture, row.partitions),
+                    topic_of(broker, short_of(row.mixture), row.partitions),
                 )
 
     def run(self, runs: int) -> dict[Row, Cost]:
@@ -174,9 +174,6 @@ class Session:
         full, _ = self._topics[row.topic]
         logs = self._broker.process.log.glob(f"{full}-*/*.log")
         return sum(log.stat().st_size for log in logs) / row.mixture.messages
-
-    def _publish(self, mixture: Mixture, partitions: int) -> str:
-        return topic_of(self._broker, mixture, partitions)
 
     def _run(self, row: Row) -> Run:
         full, short = self._topics[row.topic]
@@ -294,23 +291,22 @@ def report_crossing() -> list[dict[str, Any]]:
 
 def report_numbers() -> list[dict[str, Any]]:
     """Print what numbers in the window cost, per row."""
-    found = []
-    print(f"\n{'numbers':<16}{'us':>8}{'bytes':>8}")
-    for millions in MILLIONS:
-        cost = _apart(fingerprints.measure, millions * 1_000_000)
-        print(f"{millions:>3} million     {cost.cpu_us:8.3f}{cost.allocated_bytes:8.2f}", flush=True)
-        found.append({"table": "numbers", "row": f"{millions} million", **cost._asdict()})
-    return found
+    return _report_window("numbers", fingerprints.measure, "cpu_us", "allocated_bytes")
 
 
 def report_ids() -> list[dict[str, Any]]:
     """Print what ids in the window cost, per row."""
+    return _report_window("ids", window.measure_rows, "expiring_us", "bytes_per_id")
+
+
+def _report_window(table: str, measure: Callable[[int], NamedTuple], micros: str, size: str) -> list[dict[str, Any]]:
+    """Print and return what `measure` says of some millions; `micros` and `size` are fields of its results."""
     found = []
-    print(f"\n{'ids':<16}{'us':>8}{'bytes':>8}")
+    print(f"\n{table:<16}{'us':>8}{'bytes':>8}")
     for millions in MILLIONS:
-        cost = _apart(window.measure_rows, millions * 1_000_000)
-        print(f"{millions:>3} million     {cost.expiring_us:8.3f}{cost.bytes_per_id:8.2f}", flush=True)
-        found.append({"table": "ids", "row": f"{millions} million", **cost._asdict()})
+        cost = _apart(measure, millions * 1_000_000)._asdict()
+        print(f"{millions:>3} million     {cost[micros]:8.3f}{cost[size]:8.2f}", flush=True)
+        found.append({"table": table, "row": f"{millions} million", **cost})
     return found
 
 

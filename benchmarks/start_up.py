@@ -9,7 +9,6 @@ that drift of the machine affects all equally.
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -20,11 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.process import FOLDER, measured
 from k2.kafka.producer import TradeProducer
 from k2.ops.settings import read_settings
 from tests.brokers import Broker, own_broker
 
-FOLDER: Final = Path(__file__).resolve().parent.parent
 MESSAGES: Final = 2_000
 PARTITIONS: Final = 4
 IMPORTS: Final = """
@@ -56,11 +55,11 @@ def main() -> None:
         job = [sys.executable, "-m", "bytewax.run", "flows.trades", "-s", "0"]
         k2_run = [sys.executable, "-m", "k2.cli", "run", "-s", "0"]
         starts: dict[str, Callable[[Path], Start]] = {
-            "imports of the job": lambda _: _measured([sys.executable, "-c", IMPORTS], {}),
-            "job, new tables": lambda data: _measured(job, {**settings, "K2_DATA_DIR": str(data)}),
-            "job, existing tables": lambda data: _measured(job, {**settings, "K2_DATA_DIR": str(data)}),
-            "k2 run, new tables": lambda data: _measured(k2_run, {**settings, "K2_DATA_DIR": f"{data}-k2"}),
-            "k2 run, existing tables": lambda data: _measured(k2_run, {**settings, "K2_DATA_DIR": f"{data}-k2"}),
+            "imports of the job": lambda _: _start([sys.executable, "-c", IMPORTS], {}),
+            "job, new tables": lambda data: _start(job, {**settings, "K2_DATA_DIR": str(data)}),
+            "job, existing tables": lambda data: _start(job, {**settings, "K2_DATA_DIR": str(data)}),
+            "k2 run, new tables": lambda data: _start(k2_run, {**settings, "K2_DATA_DIR": f"{data}-k2"}),
+            "k2 run, existing tables": lambda data: _start(k2_run, {**settings, "K2_DATA_DIR": f"{data}-k2"}),
         }
         subprocess.run([sys.executable, "-m", "k2.cli", "compile"], cwd=FOLDER, check=True)
         found: dict[str, list[Start]] = {name: [] for name in starts}
@@ -70,9 +69,9 @@ def main() -> None:
                 found[name].append(start(Path(folder, str(run))))
         empty = {**NOT_COMPILED, "NUMBA_CACHE_DIR": f"{folder}/first"}
         first = {**settings, **empty, "K2_DATA_DIR": f"{folder}/first-data"}
-        found["job, nothing compiled"] = [_measured(job, first)]
+        found["job, nothing compiled"] = [_start(job, first)]
         empty = {**NOT_COMPILED, "NUMBA_CACHE_DIR": f"{folder}/compile"}
-        found["k2 compile"] = [_measured([sys.executable, "-m", "k2.cli", "compile"], empty)]
+        found["k2 compile"] = [_start([sys.executable, "-m", "k2.cli", "compile"], empty)]
     _print(broker, found)
 
 
@@ -93,28 +92,15 @@ def _publish(broker: Broker, topic: str) -> None:
             producer.send(None, json.dumps({**trade, **market}).encode())
 
 
-def _measured(command: list[str], environment: Mapping[str, str]) -> Start:
+def _start(command: list[str], environment: Mapping[str, str]) -> Start:
     """Run a process to its end; its own log says when it reads, and when it has committed."""
-    with tempfile.TemporaryFile("w+") as log:
-        started, clock = time.time(), time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=FOLDER, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=log
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        ended = time.perf_counter() - clock
-        process.returncode = os.waitstatus_to_exitcode(status)
-        log.seek(0)
-        lines = log.read().splitlines()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {lines[-5:]}")
+    run = measured(command, environment)
     times: dict[str, float] = {}
-    for line in lines:
+    for line in run.log.splitlines():
         if line.startswith("{"):
             entry = json.loads(line)
-            times.setdefault(entry["event"], datetime.fromisoformat(entry["timestamp"]).timestamp() - started)
-    nothing = float("nan")
-    reading, committed = times.get("reading", nothing), times.get("committed", nothing)
-    return Start(reading, committed, ended, usage.ru_utime + usage.ru_stime)
+            times.setdefault(entry["event"], datetime.fromisoformat(entry["timestamp"]).timestamp() - run.started)
+    return Start(times.get("reading", math.nan), times.get("committed", math.nan), run.wall_seconds, run.cpu_seconds)
 
 
 def _print(broker: Broker, found: Mapping[str, list[Start]]) -> None:

@@ -6,14 +6,13 @@ What they take on an empty topic is measured once, and subtracted.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from benchmarks.job import Cost, bare, cost_of, job
 from benchmarks.mixture import Mixture, topic_of
 from benchmarks.process import Measured
-from k2.kafka.producer import Headers, TradeProducer
-from k2.ops.settings import read_settings
+from k2.kafka.producer import Headers
 from tests.brokers import Broker, own_broker
 
 __all__ = ["STORMS", "Storm"]
@@ -61,9 +60,9 @@ STORMS: Final = {
     "of another venue, 100 %": Storm({"foreign": 1.0}),
     "gaps, 10 %": Storm({"gaps": 0.1}),
     "gaps, 100 %": Storm({"gaps": 1.0}),
-    "late, 10 %": Storm({"late": 0.1}),
-    "late, every second": Storm({"late": 1.0}),
-    "late by 1,000, every second": Storm({"late": 1.0}, late_by=1_000),
+    "late by one, 10 %": Storm({"late": 0.1}),
+    "every other message late by one": Storm({"late": 1.0}),
+    "every other message late by 1,000": Storm({"late": 1.0}, late_by=1_000),
     "duplicates, 10 %": Storm({"duplicates": 0.1}),
     "duplicates, 100 %": Storm({"duplicates": 1.0}),
     "conflicts, 10 %": Storm({"conflicts": 0.1}),
@@ -95,8 +94,8 @@ def main() -> None:
         job(broker, topic_of(broker, Mixture(10_000)))  # compile before the measurement
         starts = _run(broker, empty, chosen.runs)
         for name, storm in _chosen(chosen.storms):
-            mixture, topic = storm.mixture(chosen.messages), broker.topic(partitions=PARTITIONS)
-            _publish(broker, topic, storm, mixture.records())
+            mixture = storm.mixture(chosen.messages)
+            topic = topic_of(broker, mixture, PARTITIONS, headers=storm.headers, is_empty=storm.is_empty)
             runs = _run(broker, topic, chosen.runs)
             costs = {one: cost_of(runs[one], starts[one], mixture.messages) for one in PROCESSES}
             print(_row(name, costs["job"], costs["bare"]), flush=True)
@@ -116,13 +115,6 @@ def _run(broker: Broker, topic: str, runs: int) -> dict[str, list[Measured]]:
             found[name].append(process(broker, topic))
             print(f"{name} on {topic}: {found[name][-1].cpu_seconds:.2f} s of CPU", file=sys.stderr)
     return found
-
-
-def _publish(broker: Broker, topic: str, storm: Storm, records: Iterable[tuple[bytes, bytes]]) -> None:
-    settings = read_settings({}, bootstrap_servers=broker.bootstrap_servers)
-    with TradeProducer(settings, topic, **{"compression.type": "lz4"}) as producer:
-        for key, value in records:
-            producer.send(key, None if storm.is_empty else value, headers=storm.headers)
 
 
 def _row(name: str, cost: Cost, baseline: Cost) -> str:

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 from benchmarks.peers.contender import Launch, Task
 from benchmarks.process import FOLDER
+from benchmarks.process_status import status_of
 
 __all__ = ["Taken", "run_until"]
 
 LOOK_PAUSE_SECONDS: Final = 0.1
 STOP_SECONDS_MAX: Final = 30.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Taken(NamedTuple):
@@ -26,14 +26,7 @@ class Taken(NamedTuple):
     peak_mb: float
     """Millions of bytes, of all its processes together."""
     failure: str = ""
-    """Why the run is none: it ended with an error, or stood still. Empty if all is well."""
-
-
-class _Process(NamedTuple):
-    cpu_seconds: float
-    """With its children that have ended."""
-    resident_mb: float
-    peak_mb: float
+    """Why the run failed: it ended with an error, or stood still. Empty if all is well."""
 
 
 def run_until(
@@ -84,7 +77,7 @@ def _watch(process: "subprocess.Popen[bytes]", start: float, is_done: Callable[[
             if process.returncode:
                 failure = f"it ended with {process.returncode}"
             break
-        found = [one for pid in _tree(process.pid) if (one := _look(pid)) is not None]
+        found = [one for pid in _tree(process.pid) if (one := status_of(pid)) is not None]
         cpu_seconds = max(cpu_seconds, sum(one.cpu_seconds for one in found))
         peak_mb = max([peak_mb, sum(one.resident_mb for one in found), *(one.peak_mb for one in found)])
         if is_done():
@@ -106,22 +99,6 @@ def _tree(pid: int) -> Iterator[int]:
         return
     for child in children:
         yield from _tree(child)
-
-
-def _look(pid: int) -> _Process | None:
-    """Return what a process has taken, or None if it has just ended."""
-    try:
-        # The name in brackets may contain spaces.
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    memory = {
-        name: int(value.split()[0]) * 1024 / 1e6
-        for name, _, value in (x.partition(":") for x in lines)
-        if name in {"VmHWM", "VmRSS"}
-    }
-    return _Process(sum(map(int, stat[11:15])) / _TICKS, memory.get("VmRSS", 0.0), memory.get("VmHWM", 0.0))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -11,7 +11,6 @@ __all__ = [
     "CHECKED",
     "COLUMNS",
     "CONTRADICTED",
-    "COUNT",
     "DOUBTED",
     "DOUBT_AT",
     "DOUBT_ELSEWHERE",
@@ -24,8 +23,8 @@ __all__ = [
     "FIRST_RANGE",
     "GAPS",
     "HIGHEST",
-    "KEPT",
     "LATEST",
+    "LOWER_COUNT",
     "NOT_TAKEN",
     "NO_DOUBT",
     "OLD_HIGHEST",
@@ -35,6 +34,7 @@ __all__ = [
     "RANGES_MAX",
     "RANGES_SEEDED",
     "RANGE_COLUMNS",
+    "RANGE_COUNT",
     "SESSION",
     "SETTLED",
     "STARTED",
@@ -72,10 +72,10 @@ EVENT_COLUMNS: Final = 5
 """An event is the index of its row in the slice, its kind, the first and last number, inclusive (of a conflict the
 number and the effective time), and the change of the number of missing ranges."""
 
-COUNT: Final = 0
+RANGE_COUNT: Final = 0
 """Column: number of ranges that are known below the topmost one."""
-KEPT: Final = 1
-"""Column: number of ranges below these."""
+LOWER_COUNT: Final = 1
+"""Column: number of ranges below these, which only the `SymbolSequence` has."""
 GAPS: Final = 2
 """Column: number of missing ranges in all sessions, those of announced numbers included."""
 OLD_LATEST: Final = 3

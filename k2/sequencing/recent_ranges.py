@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from k2.model.compiled import compiled
 from k2.sequencing.kernel_layout import (
     CHECKED,
-    COUNT,
     DOUBT_AT,
     DOUBT_HERE,
     DOUBT_NUMBER,
@@ -29,6 +28,7 @@ from k2.sequencing.kernel_layout import (
     OLD_LATEST,
     OLD_LOWEST,
     OPENED,
+    RANGE_COUNT,
     RANGES_MAX,
     SESSION,
     SETTLED,
@@ -44,13 +44,13 @@ _LONG_MAX: Final = np.iinfo(np.int64).max
 @compiled
 def _open_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: int) -> bool:
     """Begin a topmost range, above a gap; return false if there is no room for the one below, and nothing changes."""
-    count = ranges[COUNT]
+    count = ranges[RANGE_COUNT]
     if count == RANGES_MAX:
         return False
     column = FIRST_RANGE + 2 * count
     ranges[column], ranges[column + 1] = slot[TOP_START], slot[HIGHEST]
     slot[TOP_START], slot[HIGHEST] = first, last
-    ranges[COUNT] = count + 1
+    ranges[RANGE_COUNT] = count + 1
     ranges[GAPS] += 1
     return True
 
@@ -62,7 +62,7 @@ def _fill(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, last: 
     Returns `NOT_TAKEN`, and changes nothing, if they are not known to be missing, or there is no room.
     """
     upper = slot[TOP_START]
-    for idx in range(ranges[COUNT] - 1, -1, -1):
+    for idx in range(ranges[RANGE_COUNT] - 1, -1, -1):
         column = FIRST_RANGE + 2 * idx
         if ranges[column + 1] < first:
             return _fill_between(slot, ranges, idx, upper, first, last) if last < upper else NOT_TAKEN
@@ -75,7 +75,7 @@ def _fill_between(
     slot: NDArray[np.int64], ranges: NDArray[np.int64], idx: int, upper: int, first: int, last: int
 ) -> int:
     """Add missing numbers between the range `idx` and the one that begins with `upper`."""
-    count, column = ranges[COUNT], FIRST_RANGE + 2 * idx
+    count, column = ranges[RANGE_COUNT], FIRST_RANGE + 2 * idx
     is_top = idx == count - 1
     joins_lower, joins_upper = ranges[column + 1] == first - 1, upper == last + 1
     if joins_lower and joins_upper:
@@ -83,9 +83,9 @@ def _fill_between(
             slot[TOP_START] = ranges[column]
         else:
             ranges[column + 1] = ranges[column + 3]
-            for at in range(column + 2, FIRST_RANGE + 2 * (count - 1)):
-                ranges[at] = ranges[at + 2]
-        ranges[COUNT] -= 1
+            for target in range(column + 2, FIRST_RANGE + 2 * (count - 1)):
+                ranges[target] = ranges[target + 2]
+        ranges[RANGE_COUNT] -= 1
         ranges[GAPS] -= 1
         return -1
     if joins_lower:
@@ -99,10 +99,10 @@ def _fill_between(
         return 0
     if count == RANGES_MAX:
         return NOT_TAKEN
-    for at in range(FIRST_RANGE + 2 * count - 1, column + 1, -1):
-        ranges[at + 2] = ranges[at]
+    for source in range(FIRST_RANGE + 2 * count - 1, column + 1, -1):
+        ranges[source + 2] = ranges[source]
     ranges[column + 2], ranges[column + 3] = first, last
-    ranges[COUNT] += 1
+    ranges[RANGE_COUNT] += 1
     ranges[GAPS] += 1
     return 1
 
@@ -162,7 +162,7 @@ def contradicts(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, 
 
     It is not if it may be the lowest, with which numbering may have begun again.
     """
-    lowest = ranges[FIRST_RANGE] if ranges[COUNT] else slot[TOP_START]
+    lowest = ranges[FIRST_RANGE] if ranges[RANGE_COUNT] else slot[TOP_START]
     return bool(slot[SESSION] == 1 and slot[OLD_HIGHEST] == _NONE and first == sequence and sequence > lowest)
 
 

@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from k2.sequencing.intervals import IntervalSet
 from k2.sequencing.kernel_layout import (
-    COUNT,
     DOUBT_AT,
     DOUBT_ELSEWHERE,
     DOUBT_HERE,
     DOUBTED,
     FIRST_RANGE,
-    KEPT,
+    LOWER_COUNT,
     NO_DOUBT,
     OLD_LATEST,
     OLD_LOWEST,
+    RANGE_COUNT,
     RANGES_SEEDED,
     SESSION,
 )
@@ -32,7 +32,7 @@ _MAX: Final = int(np.iinfo(np.int64).max)
 def read_slot(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
     """Bring a `SymbolSequence`, new or as it was at the last `write_slot`, up to what the loop has made of it since."""
     top_start, highest, latest, earliest = slot[:SESSION].tolist()
-    count, kept = ranges[: KEPT + 1].tolist()
+    count, kept = ranges[: LOWER_COUNT + 1].tolist()
     known = ranges[FIRST_RANGE : FIRST_RANGE + 2 * count].tolist()
     if not sequence.sessions:
         sequence.sessions.append(Session(IntervalSet(), earliest, latest))
@@ -67,7 +67,7 @@ def write_slot(
         checked if is_plain else _MIN,
     )
     known = newest.numbers.highest_ranges(RANGES_SEEDED)
-    ranges[COUNT], ranges[KEPT] = len(known) // 2, newest.numbers.gap_count - len(known) // 2
+    ranges[RANGE_COUNT], ranges[LOWER_COUNT] = len(known) // 2, newest.numbers.gap_count - len(known) // 2
     ranges[FIRST_RANGE : FIRST_RANGE + len(known)] = known
     ranges[OLD_LATEST] = max((one.latest for one in old), default=_MIN)
     ranges[OLD_LOWEST] = min((one.numbers.highest for one in old), default=_MAX)

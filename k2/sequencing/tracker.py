@@ -31,12 +31,12 @@ from k2.sequencing.heads import HEAD_GRACE_US, TradePartitions, no_heads
 from k2.sequencing.kernel_layout import (
     CHECKED,
     COLUMNS,
-    COUNT,
     DOUBTED,
     EVENT_COLUMNS,
     GAPS,
     HIGHEST,
     OLD_HIGHEST,
+    RANGE_COUNT,
     SESSION,
     TOP_PAGE,
     no_ranges,
@@ -365,7 +365,7 @@ class GroupTracker:
     def _slots_with_sequences(self) -> list[int]:
         """Return the slots that have more than one range of numbers, or a doubt, ascending."""
         ranges = self._ranges[: len(self)]
-        return sorted({*self._sequences, *np.flatnonzero(ranges[:, COUNT] | ranges[:, DOUBTED]).tolist()})
+        return sorted({*self._sequences, *np.flatnonzero(ranges[:, RANGE_COUNT] | ranges[:, DOUBTED]).tolist()})
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as builtins, with symbols by name; later rows do not change the returned value."""

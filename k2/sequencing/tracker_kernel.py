@@ -53,6 +53,8 @@ from k2.sequencing.recent_ranges import add_event, begin_doubt, contradicts, set
 __all__ = ["TrackedColumns", "evidence_at", "follow", "heads_only", "tracked_columns"]
 
 _NONE: Final = np.iinfo(np.int64).min
+_UNDECIDED: Final = -1
+"""No verdict: `SymbolSequence` decides."""
 _FIRST_SESSION: Final[Any] = np.int64(1)
 """Not the literal, which is another type, for which `take_page` would be compiled again."""
 
@@ -200,13 +202,14 @@ def _place(
     """Place a number that does not continue a session; return the verdict and the number of its events.
 
     `trade` is first and last number, effective time, content, and whether the row is a trade of the live feed. The
-    verdict is `HEAD`, and nothing is changed, if the specification decides. A number that is stored has a page then.
+    verdict is `_UNDECIDED`, and nothing is changed, if the specification decides. A number that is stored has a page
+    then.
     """
     first, sequence, at, content, is_firm = trade
     if slot[SESSION] == 0:
         page = take_page(pages, slot_idx, _FIRST_SESSION, sequence)
         if page == NO_PAGE:
-            return HEAD, 0
+            return _UNDECIDED, 0
         _start(slot, first, sequence, at, page)
         add_event(event, slice_idx, STARTED, first, sequence, 0)
         return STORED, 1
@@ -221,11 +224,11 @@ def _place(
         add_event(event, slice_idx, CONTRADICTED, sequence, at, 0)
         return CONFLICT, 1
     if page == NO_PAGE and pages.state[0] == 0:
-        return HEAD, 0
+        return _UNDECIDED, 0
     if sequence <= slot[OLD_HIGHEST] and _may_be_old(slot, slot_idx, sequence, content, pages):
-        return HEAD, 0
+        return _UNDECIDED, 0
     if not take_number(slot, ranges, first, sequence, at, slice_idx, event):
-        return HEAD, 0
+        return _UNDECIDED, 0
     if page == NO_PAGE:
         page = take_page(pages, slot_idx, slot[SESSION], sequence)
     if sequence == slot[HIGHEST]:
@@ -310,7 +313,7 @@ def follow(
         else:
             trade = first, sequence, at, content, is_market and is_live
             verdict, more = _place(slot, slot_idx, ranges[slot_idx], pages, trade, slice_idx, events[count])
-            if verdict == HEAD:
+            if verdict == _UNDECIDED:
                 return slice_idx, count
             count += more
             page = find_page(pages, slot_idx, slot[SESSION], sequence) if verdict == STORED else NO_PAGE

@@ -46,7 +46,7 @@ def complain(base: float, count: float) -> list[str]:
             700,
             (
                 "mixed: decode takes 700 instructions a message, 30% fewer than the 1,000 of FILE; keep the gain with "
-                "`make instructions ARGS=--update`, or the stage may become as dear again unnoticed"
+                "`make instructions ARGS=--update`, or the stage may become as expensive again unnoticed"
             ),
         ),
     ],
