@@ -5,7 +5,7 @@ PINNING = --quiet --universal --python-version 3.11 --generate-hashes --no-strip
 	--no-emit-find-links --custom-compile-command "make lock"
 LOCK = $(LOCKING) pyproject.toml $(PINNING) --extra all --group build
 PACKAGES = demo flows k2 operators
-# Packages with compiled rules.
+# Packages that have compiled rules, or what those are made of.
 RULES = dedup iceberg kafka model sequencing venues
 
 PYTEST = .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
