@@ -2,11 +2,11 @@
 
 from collections import Counter
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import attrgetter
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
@@ -19,11 +19,14 @@ from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import SEQUENCE_EVENTS
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import PartitionDelta, TopicPartition
-from k2.model.sequence_events import SequenceEvent
+from k2.model.sequence_events import EventKind, SequenceEvent
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 
 __all__ = ["LedgerWriter"]
+
+_ORDER: Final = ("exchange", "symbol", "timestamp", "offset")
+"""By offset last, so that events of one time are in the order of their messages."""
 
 _log = structlog.get_logger()
 
@@ -36,12 +39,23 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._handle = handle
         self._committer = handle.committer()
         self.committed = committed
-        self._trades_committed = trades_committed
+
+        @cache
+        def first_new_offset(exchange: str, symbol: str, topic: str, partition: int) -> int:
+            return trades_committed.offset(exchange, symbol, TopicPartition(topic, partition))
+
+        self._first_new_offset = first_new_offset
         self._events: list[SequenceEvent] = []
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
         """Add the events that are not in the ledger yet."""
-        self._events += [event for events in values for event in events if self._is_new(event)]
+        for events in values:
+            self._events += [
+                one
+                for one in events
+                if one.is_owed
+                or one.offset >= self._first_new_offset(one.exchange, one.symbol, one.topic, one.partition)
+            ]
         failpoint("events.taken")
 
     @reports_errors
@@ -53,45 +67,42 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         failpoint("events.snapshot")
         return resume_state(self.committed, self._committer.table_id)
 
-    def _is_new(self, event: SequenceEvent) -> bool:
-        if event.is_owed:
-            return True
-        return event.offset >= self._trades_committed.offset(event.exchange, event.symbol, _topic_partition(event))
-
     def _commit(self) -> None:
         table = self._committer.table
-        now = int(datetime.now(UTC).timestamp() * 1_000_000)
-        # Also by offset, so that events of one time are in the order of their messages.
-        events = sorted(self._events, key=attrgetter("exchange", "symbol", "timestamp", "offset"))
+        rows = _as_arrow(self._events, datetime.now(UTC), table.schema())
         files = [
-            write_file(table, _as_arrow(list(group), now, table.schema()), (exchange,), self._handle.on_retry)
-            for exchange, group in groupby(events, key=lambda event: event.exchange)
+            write_file(table, rows.filter(pc.field("exchange") == exchange), (exchange,), self._handle.on_retry)
+            for exchange in rows["exchange"].unique().to_pylist()
         ]
-        pending = PendingCommit(WRITER, self.committed, _moves(events), files)
+        pending = PendingCommit(WRITER, self.committed, _moves(rows), files)
         self._committer.commit(pending)
         failpoint("events.committed")
-        counts = Counter(event.event for event in events)
-        _log.info("ledger_committed", **{kind.value: count for kind, count in counts.items()})
+        counts: dict[str, int] = Counter(map(str, rows["event"].to_pylist()))
+        _log.info("ledger_committed", **counts)
         self.committed = pending.result
         self._events = []
 
 
-def _topic_partition(event: SequenceEvent) -> TopicPartition:
-    return TopicPartition(event.topic, event.partition)
-
-
-def _moves(events: list[SequenceEvent]) -> dict[TopicPartition, PartitionDelta]:
-    counts = Counter((event.topic, event.partition) for event in events)
-    newest = dict(sorted(((event.topic, event.partition), event.offset) for event in events))
-    return {
-        TopicPartition(*place): PartitionDelta(newest[place] + 1, received=count, stored=count)
-        for place, count in counts.items()
-    }
-
-
-def _as_arrow(events: list[SequenceEvent], detected_at: int, schema: Any) -> pa.Table:
-    columns: dict[str, Any] = dict(zip(SequenceEvent._fields, zip(*events, strict=True), strict=True))
-    columns |= {"missing": [event.missing for event in events], "detected_at": [detected_at] * len(events)}
+def _as_arrow(events: list[SequenceEvent], detected_at: datetime, schema: Any) -> pa.Table:
+    """Return the rows of the ledger, sorted; events of one message stay in their order."""
+    columns: dict[str, Any] = dict(zip(SequenceEvent._fields, map(pa.array, zip(*events, strict=True)), strict=True))
+    counts = pc.add_checked(pc.subtract_checked(columns["last_sequence"], columns["first_sequence"]), 1)
+    is_start = pc.equal(columns["event"], pa.scalar(EventKind.SESSION_STARTED.value))
+    columns["missing"] = pc.if_else(is_start, 0, counts)
+    columns["detected_at"] = pa.repeat(pa.scalar(detected_at, pa.timestamp("us", "UTC")), len(events))
     own = arrow_schema(schema, SEQUENCE_EVENTS, frozenset())
-    nothing = [None] * len(events)
-    return pa.Table.from_arrays([pa.array(columns.get(one.name, nothing), one.type) for one in own], schema=own)
+    arrays = [
+        columns[one.name].cast(one.type) if one.name in columns else pa.nulls(len(events), one.type) for one in own
+    ]
+    rows = pa.Table.from_arrays(arrays, schema=own)
+    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in _ORDER]))
+
+
+def _moves(rows: pa.Table) -> dict[TopicPartition, PartitionDelta]:
+    places = rows.group_by(["topic", "partition"]).aggregate([("offset", "max"), ("offset", "count")]).to_pylist()
+    return {
+        TopicPartition(one["topic"], one["partition"]): PartitionDelta(
+            one["offset_max"] + 1, received=one["offset_count"], stored=one["offset_count"]
+        )
+        for one in places
+    }

@@ -121,7 +121,7 @@ MUTANTS: Final = (
         "events' replay filter too wide",
         2,
         "an event of the first trade that the table lacks is dropped",
-        ("k2.iceberg.ledger_writer:LedgerWriter._is_new", "event.offset >=", "event.offset >"),
+        ("k2.iceberg.ledger_writer:LedgerWriter.write_batch", "one.offset >=", "one.offset >"),
     ),
     planted(
         "events not rolled back",
