@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.peers.drawing import draw
-from benchmarks.peers.results import Comparison, does_table, figures_table, read, write
+from benchmarks.peers.results import Comparison, abilities_table, figures_table, read, write
 from benchmarks.peers.session import PARTITIONS, SMALL_MESSAGES, Session, compare, separate_cores
 from tests.brokers import own_broker
 
@@ -57,7 +57,7 @@ def main() -> None:
         f"Broker: {comparison.broker}, on cores {_shown(comparison.broker_cores)}; "
         f"contenders on {_shown(comparison.cores)}. Start-up: {comparison.small_messages:,} messages.\n"
     )
-    print(f"{figures_table(comparison)}\n\n{does_table(comparison)}")
+    print(f"{figures_table(comparison)}\n\n{abilities_table(comparison)}")
     for name, why in comparison.left_out.items():
         print(f"\n{name} is left out: {why}")
 
@@ -70,17 +70,17 @@ def _measure(chosen: argparse.Namespace, contenders: list[Contender]) -> Compari
     with separate_cores(chosen.cores) as (cores, broker_cores), own_broker() as broker:
         session = Session(broker, chosen.messages, cores, chosen.start_messages)
         figures, left_out = compare(session, contenders, chosen.runs)
-        truth = session.whole.truth
+        expected = session.whole.expected
         return Comparison(
-            truth.messages,
-            session.small.truth.messages,
+            expected.messages,
+            session.small.expected.messages,
             PARTITIONS,
             chosen.runs,
             broker.name,
             cores,
             broker_cores,
-            truth.malformed,
-            truth.copies.rows - truth.trades.rows,
+            expected.malformed,
+            expected.copies.rows - expected.trades.rows,
             figures,
             left_out,
         )

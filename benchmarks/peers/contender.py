@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMIT_SECONDS", "TABLE", "Contender", "Does", "Launch", "Task", "needs_nothing"]
+__all__ = ["COMMIT_SECONDS", "TABLE", "Ability", "Contender", "Launch", "Task", "needs_nothing"]
 
 COMMIT_SECONDS: Final = 5
 """Seconds from one commit of a contender to its next: a checkpoint interval, an epoch, a trigger."""
@@ -14,7 +14,7 @@ TABLE: Final = "trades"
 """Name of the folder of the table in the warehouse, below that of any namespace."""
 
 
-class Does(StrEnum):
+class Ability(StrEnum):
     """What a contender does with the trades, besides landing them."""
 
     SEQUENCE = "sequence tracking"
@@ -69,11 +69,11 @@ class Contender:
     """Return the command; it may make what must be there before, such as a catalog or a topic. It is not measured."""
     configured: str
     """One sentence: how it is configured, and why its own experts would do so."""
-    does: frozenset[Does] = frozenset()
-    ends: bool = False
+    abilities: frozenset[Ability] = frozenset()
+    ends_itself: bool = False
     """Whether its process ends by itself at the end of the topic. The harness stops the others, by SIGTERM, once all
     rows are committed, and counts the CPU time up to then."""
-    lands: bool = True
+    writes_table: bool = True
     """Whether it writes a table; only the bare loop does not."""
     dead_letters: Callable[[Task], int] | None = None
     """Count the dead letters of a run, if the contender keeps any."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bars import Bar, draw_bars, inches_of
-from benchmarks.peers.contender import Does
+from benchmarks.peers.contender import Ability
 from benchmarks.peers.results import Comparison, Figures
 from k2.analysis.plots.picture import LOOK, MUTED, Picture
 
@@ -41,20 +41,25 @@ def _picture(comparison: Comparison, shown: list[Figures]) -> Picture:
         times = comparison.times_bare(one)
         label = f"{one.cpu_us:.1f} µs" + (f", {times:.1f} times bare" if times is not None else "")
         bars.append(Bar(one.title, one.cpu_us, label, color))
-        for column, does in enumerate(Does):
+        for column, ability in enumerate(Ability):
             axes.text(
-                _place(column, widest), row, "●" if does in one.does else "", ha="center", va="center", color=color
+                _place(column, widest),
+                row,
+                "●" if ability in one.abilities else "",
+                ha="center",
+                va="center",
+                color=color,
             )
         note = _note(one)
         if note:
             axes.text(_place(0, widest), row, note, va="center", color=MUTED)
-    for column, does in enumerate(Does):
-        head = does.replace(" ", "\n", 1)
+    for column, ability in enumerate(Ability):
+        head = ability.replace(" ", "\n", 1)
         axes.text(_place(column, widest), -0.55, head, ha="center", va="bottom", color=MUTED, fontsize=8)
     draw_bars(axes, bars)
-    axes.set_xlim(0, _place(len(Does), widest))
+    axes.set_xlim(0, _place(len(Ability), widest))
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1.05 * widest])
-    axes.set_xlabel("CPU µs per message", x=0.5 * widest / _place(len(Does), widest))
+    axes.set_xlabel("CPU µs per message", x=0.5 * widest / _place(len(Ability), widest))
     axes.spines["bottom"].set_visible(False)
     return picture
 

@@ -30,7 +30,13 @@ class Taken(NamedTuple):
 
 
 def run_until(
-    task: Task, launch: Launch, cores: Collection[int], is_done: Callable[[], bool], *, ends: bool, seconds_max: float
+    task: Task,
+    launch: Launch,
+    cores: Collection[int],
+    is_done: Callable[[], bool],
+    *,
+    ends_itself: bool,
+    seconds_max: float,
 ) -> Taken:
     """Run a contender's command on these cores until it ends, or, if it does not end by itself, until `is_done`.
 
@@ -56,7 +62,7 @@ def run_until(
         )
         os.sched_setaffinity(0, own_cores)
     try:
-        taken = _watch(process, start, (lambda: False) if ends else is_done, seconds_max)
+        taken = _watch(process, start, (lambda: False) if ends_itself else is_done, seconds_max)
     finally:
         _stop(process)
     if taken.failure:

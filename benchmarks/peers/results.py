@@ -7,9 +7,20 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.peers.contender import Does
+from benchmarks.peers.contender import Ability
 
-__all__ = ["BARE", "Comparison", "Figures", "Run", "Turn", "does_table", "figures_of", "figures_table", "read", "write"]
+__all__ = [
+    "BARE",
+    "Comparison",
+    "Figures",
+    "Run",
+    "Turn",
+    "abilities_table",
+    "figures_of",
+    "figures_table",
+    "read",
+    "write",
+]
 
 BARE: Final = "bare"
 
@@ -45,7 +56,7 @@ class Figures(msgspec.Struct, frozen=True):
     name: str
     title: str
     configured: str
-    does: list[Does]
+    abilities: list[Ability]
     cpu_us: float
     """CPU microseconds per message, without the start-up."""
     messages_per_second: float | None
@@ -99,7 +110,12 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def figures_of(
-    name: str, title: str, configured: str, does: Sequence[Does], turns: Sequence[Turn], messages: Mapping[str, int]
+    name: str,
+    title: str,
+    configured: str,
+    abilities: Sequence[Ability],
+    turns: Sequence[Turn],
+    messages: Mapping[str, int],
 ) -> Figures:
     """Return the medians of a contender's turns; `messages` are those of the topics `small` and `whole`.
 
@@ -117,7 +133,7 @@ def figures_of(
         name=name,
         title=title,
         configured=configured,
-        does=sorted(does),
+        abilities=sorted(abilities),
         cpu_us=cpu * 1e6 / more,
         messages_per_second=more / wall if wall > 0 else None,
         start_cpu_seconds=median("small", "cpu_seconds"),
@@ -155,11 +171,11 @@ def figures_table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def does_table(comparison: Comparison) -> str:
+def abilities_table(comparison: Comparison) -> str:
     """Return what each contender does, as a table in Markdown."""
-    lines = [f"| Contender | {' | '.join(Does)} | configured |", "|---|" + "---|" * (len(Does) + 1)]
+    lines = [f"| Contender | {' | '.join(Ability)} | configured |", "|---|" + "---|" * (len(Ability) + 1)]
     for one in comparison.contenders:
-        marks = " | ".join("yes" if does in one.does else "no" for does in Does)
+        marks = " | ".join("yes" if ability in one.abilities else "no" for ability in Ability)
         lines.append(f"| {one.title} | {marks} | {one.configured} |")
     return "\n".join(lines)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.mixture import Mixture, topic_of
-from benchmarks.peers.contender import Contender, Does, Task
-from benchmarks.peers.landed import faults_of, landed, rows_committed
+from benchmarks.peers.contender import Ability, Contender, Task
+from benchmarks.peers.expected import Expected, expected_of
 from benchmarks.peers.processes import run_until
 from benchmarks.peers.results import Figures, Run, Turn, figures_of
-from benchmarks.peers.truth import Truth, truth_of
+from benchmarks.peers.stored_table import differences, read_table, rows_committed
 from tests.brokers import Broker
 from tests.maven import NotToBeHadError
 
@@ -35,7 +35,7 @@ class Topic:
     """A topic of the market, and what it holds."""
 
     def __init__(self, broker: Broker, mixture: Mixture) -> None:
-        self.truth: Truth = truth_of(value for _, value in mixture.records())
+        self.expected: Expected = expected_of(value for _, value in mixture.records())
         self.name = topic_of(broker, mixture, PARTITIONS)
 
 
@@ -76,25 +76,25 @@ class Session:
         """
         with tempfile.TemporaryDirectory(prefix=f"k2-peers-{contender.name}-", ignore_cleanup_errors=True) as folder:
             task = Task(self._broker.bootstrap_servers, topic.name, PARTITIONS, Path(folder))
-            deduplicates = Does.DEDUPLICATION in contender.does
-            rows = (topic.truth.trades if deduplicates else topic.truth.copies).rows
+            deduplicates = Ability.DEDUPLICATION in contender.abilities
+            rows = (topic.expected.trades if deduplicates else topic.expected.copies).rows
             taken = run_until(
                 task,
                 contender.launch(task),
                 self._cores,
                 Arrival(task.warehouse, rows),
-                ends=contender.ends,
+                ends_itself=contender.ends_itself,
                 seconds_max=SECONDS_MAX,
             )
             if taken.failure:
                 raise RunFailedError(taken.failure)
-            if not contender.lands:
-                return self._read(taken.cpu_seconds, taken.wall_seconds, taken.peak_mb, task, topic.truth)
-            found = landed(task.warehouse)
-            faults = faults_of(found.sums, topic.truth, deduplicates=deduplicates)
+            if not contender.writes_table:
+                return self._read(taken.cpu_seconds, taken.wall_seconds, taken.peak_mb, task, topic.expected)
+            found = read_table(task.warehouse)
+            faults = differences(found.sums, topic.expected, deduplicates=deduplicates)
             dead = contender.dead_letters(task) if contender.dead_letters is not None else None
-            if dead is not None and dead != topic.truth.malformed:
-                faults.append(f"dead letters {dead}, expected {topic.truth.malformed}")
+            if dead is not None and dead != topic.expected.malformed:
+                faults.append(f"dead letters {dead}, expected {topic.expected.malformed}")
             return Run(
                 taken.cpu_seconds,
                 taken.wall_seconds,
@@ -108,9 +108,9 @@ class Session:
                 faults,
             )
 
-    def _read(self, cpu_seconds: float, wall_seconds: float, peak_mb: float, task: Task, truth: Truth) -> Run:
+    def _read(self, cpu_seconds: float, wall_seconds: float, peak_mb: float, task: Task, expected: Expected) -> Run:
         messages = int((task.folder / "contender.log").read_text(encoding="utf-8").split()[-1])
-        faults = [] if messages == truth.messages else [f"messages {messages}, expected {truth.messages}"]
+        faults = [] if messages == expected.messages else [f"messages {messages}, expected {expected.messages}"]
         return Run(cpu_seconds, wall_seconds, peak_mb, messages, faults=faults)
 
 
@@ -153,9 +153,9 @@ def compare(session: Session, contenders: list[Contender], runs: int) -> tuple[l
                 f"{contender.name}: {turn.whole.cpu_seconds:.1f} s of CPU, {turn.small.cpu_seconds:.1f} s on the small "
                 f"topic; {'; '.join(turn.whole.faults) or 'all rows are there'}"
             )
-    messages = {"small": session.small.truth.messages, "whole": session.whole.truth.messages}
+    messages = {"small": session.small.expected.messages, "whole": session.whole.expected.messages}
     figures = [
-        figures_of(one.name, one.title, one.configured, list(one.does), turns[one.name], messages)
+        figures_of(one.name, one.title, one.configured, list(one.abilities), turns[one.name], messages)
         for one in contenders
         if one.name not in left_out
     ]

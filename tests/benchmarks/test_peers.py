@@ -15,14 +15,24 @@ from pyiceberg.catalog.sql import SqlCatalog
 from benchmarks.mixture import Mixture
 from benchmarks.peers import session
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.contender import Does, Launch, Task
+from benchmarks.peers.contender import Ability, Launch, Task
 from benchmarks.peers.contenders import CONTENDERS, quix, spark
 from benchmarks.peers.drawing import draw
-from benchmarks.peers.landed import faults_of, landed, rows_committed
+from benchmarks.peers.expected import Sums, expected_of
 from benchmarks.peers.pins import pinned_version
 from benchmarks.peers.processes import run_until
-from benchmarks.peers.results import Comparison, Figures, Run, Turn, does_table, figures_of, figures_table, read, write
-from benchmarks.peers.truth import Sums, truth_of
+from benchmarks.peers.results import (
+    Comparison,
+    Figures,
+    Run,
+    Turn,
+    abilities_table,
+    figures_of,
+    figures_table,
+    read,
+    write,
+)
+from benchmarks.peers.stored_table import differences, read_table, rows_committed
 from tests.maven import version_in
 from tests.test_structure import ROOT
 
@@ -31,13 +41,13 @@ MESSAGES = {"small": 1_000, "whole": 1_001_000}
 
 
 def figures(
-    name: str, cpu_seconds: list[float], does: list[Does] | None = None, faults: list[str] | None = None
+    name: str, cpu_seconds: list[float], abilities: list[Ability] | None = None, faults: list[str] | None = None
 ) -> Figures:
     """Return the figures of runs with this CPU time, of which 2 s are the start-up."""
     turns = [
         Turn(Run(2.0, 3.0, 90), Run(cpu, 13.0, 100.0, 1_000, 2, 3, 4.0, 5.0, None, faults or [])) for cpu in cpu_seconds
     ]
-    return figures_of(name, f"the {name}", "As it is.", does or [], turns, MESSAGES)
+    return figures_of(name, f"the {name}", "As it is.", abilities or [], turns, MESSAGES)
 
 
 def comparison(*contenders: Figures) -> Comparison:
@@ -69,17 +79,19 @@ def test_figures_are_compared_with_the_bare_loop() -> None:
 
 def test_tables_show_each_contender() -> None:
     """One with other rows than the topic holds is shown as wrong, and what it does is a row."""
-    shown = comparison(figures("bare", [3.0]), figures("engine", [4.5], [Does.DEDUPLICATION], ["rows 9, expected 10"]))
+    shown = comparison(
+        figures("bare", [3.0]), figures("engine", [4.5], [Ability.DEDUPLICATION], ["rows 9, expected 10"])
+    )
     lines = figures_table(shown).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| the bare | 1.00 | 1.0 | 100,000 | 3.0 | 2.0 | 100 |")
     assert lines[3].endswith("| **wrong**: rows 9, expected 10 |")
-    assert does_table(shown).splitlines()[3] == "| the engine | no | yes | no | no | no | As it is. |"
+    assert abilities_table(shown).splitlines()[3] == "| the engine | no | yes | no | no | no | As it is. |"
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     """So that tables and the picture can be made again without measuring."""
-    found = comparison(figures("bare", [3.0]), figures("job", [4.5], list(Does), ["rows 9, expected 10"]))
+    found = comparison(figures("bare", [3.0]), figures("job", [4.5], list(Ability), ["rows 9, expected 10"]))
     write(found, tmp_path / "peers.json")
     assert read(tmp_path / "peers.json") == found
 
@@ -87,7 +99,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_the_picture_names_each_contender(tmp_path: Path) -> None:
     """The same figures give the same bytes."""
     found = comparison(
-        figures("bare", [3.0]), figures("job", [4.5], list(Does)), figures("engine", [9.0], [], ["rows"])
+        figures("bare", [3.0]), figures("job", [4.5], list(Ability)), figures("engine", [9.0], [], ["rows"])
     )
     draw(found, tmp_path / "one.svg")
     draw(found, tmp_path / "two.svg")
@@ -101,27 +113,27 @@ def test_the_picture_names_each_contender(tmp_path: Path) -> None:
 
 def test_the_truth_of_a_mixture_adds_up() -> None:
     """Each message is a trade, a copy of one, or malformed; each of the faults is among them."""
-    truth = truth_of(value for _, value in Mixture(20_000).records())
-    assert truth.messages == truth.copies.rows + truth.malformed == 20_000
-    assert truth.trades.rows == truth.trades.distinct == truth.copies.distinct < truth.copies.rows
-    assert 5 < truth.malformed < 50
+    expected = expected_of(value for _, value in Mixture(20_000).records())
+    assert expected.messages == expected.copies.rows + expected.malformed == 20_000
+    assert expected.trades.rows == expected.trades.distinct == expected.copies.distinct < expected.copies.rows
+    assert 5 < expected.malformed < 50
 
 
 def test_the_truth_counts_what_is_valid() -> None:
     """Valid JSON with a positive quantity and an integer time."""
     trade = {"symbol": "A", "sequence": 1, "price": "-2.5", "quantity": "3", "timestamp": 4}
     values = [trade, trade, trade | {"quantity": "-1"}, trade | {"timestamp": "noon"}, trade | {"sequence": 2}]
-    truth = truth_of([*(json.dumps(value).encode() for value in values), b'{"symbol":'])
-    assert truth.trades == Sums(2, 2, Decimal(-5), Decimal(6), 8)
-    assert truth.copies == Sums(3, 2, Decimal("-7.5"), Decimal(9), 12)
-    assert truth.malformed == 3
+    expected = expected_of([*(json.dumps(value).encode() for value in values), b'{"symbol":'])
+    assert expected.trades == Sums(2, 2, Decimal(-5), Decimal(6), 8)
+    assert expected.copies == Sums(3, 2, Decimal("-7.5"), Decimal(9), 12)
+    assert expected.malformed == 3
 
 
 def test_what_has_landed_is_read_without_the_catalog(tmp_path: Path) -> None:
     """Rows, sums, files and commits of the newest metadata; nothing before there is a table."""
     assert rows_committed(tmp_path) == 0
     with pytest.raises(FileNotFoundError, match="no table named trades"):
-        landed(tmp_path)
+        read_table(tmp_path)
     rows = pa.table(
         {
             "symbol": ["A", "A", "B"],
@@ -134,12 +146,12 @@ def test_what_has_landed_is_read_without_the_catalog(tmp_path: Path) -> None:
     catalog = SqlCatalog("local", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
     catalog.create_namespace("any")
     table = catalog.create_table("any.trades", schema=rows.schema)
-    assert rows_committed(tmp_path) == landed(tmp_path).sums.rows == 0
+    assert rows_committed(tmp_path) == read_table(tmp_path).sums.rows == 0
     for _ in range(11):
         table.append(rows)
     catalog.close()
     assert rows_committed(tmp_path) == 33
-    found = landed(tmp_path)
+    found = read_table(tmp_path)
     assert found.sums == Sums(33, 2, Decimal(55), Decimal(55), 440)
     assert (found.data_files, found.commits) == (11, 11)
 
@@ -165,11 +177,13 @@ def test_a_contender_is_done_when_its_rows_are_there_or_no_more_come(
 def test_wrong_rows_are_named() -> None:
     """A contender that drops duplicates must land each trade once, any other all copies."""
     trade = b'{"symbol":"A","sequence":1,"price":"2","quantity":"3","timestamp":4}'
-    truth = truth_of([trade, trade])
-    assert faults_of(Sums(2, 1, Decimal(4), Decimal(6), 8), truth, deduplicates=False) == []
-    assert faults_of(Sums(1, 1, Decimal(2), Decimal(3), 4), truth, deduplicates=True) == []
-    assert faults_of(Sums(1, 1, Decimal(2), Decimal(3), 5), truth, deduplicates=True) == ["timestamp_us 5, expected 4"]
-    assert "rows 2, expected 1" in faults_of(Sums(2, 1, Decimal(4), Decimal(6), 8), truth, deduplicates=True)
+    expected = expected_of([trade, trade])
+    assert differences(Sums(2, 1, Decimal(4), Decimal(6), 8), expected, deduplicates=False) == []
+    assert differences(Sums(1, 1, Decimal(2), Decimal(3), 4), expected, deduplicates=True) == []
+    assert differences(Sums(1, 1, Decimal(2), Decimal(3), 5), expected, deduplicates=True) == [
+        "timestamp_us 5, expected 4"
+    ]
+    assert "rows 2, expected 1" in differences(Sums(2, 1, Decimal(4), Decimal(6), 8), expected, deduplicates=True)
 
 
 @pytest.fixture
@@ -184,7 +198,9 @@ BURN = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() 
 def test_cpu_time_includes_children(task: Task) -> None:
     """Those that are waited for, and those that are not."""
     source = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BURN!r}])\n{BURN}"
-    taken = run_until(task, Launch([sys.executable, "-c", source]), CORES, lambda: False, ends=True, seconds_max=60)
+    taken = run_until(
+        task, Launch([sys.executable, "-c", source]), CORES, lambda: False, ends_itself=True, seconds_max=60
+    )
     assert taken.failure == ""
     assert 1.0 <= taken.cpu_seconds < 10
     assert taken.peak_mb > 5
@@ -195,7 +211,7 @@ def test_a_contender_that_does_not_end_is_stopped_when_all_is_there(task: Task) 
     child = "[sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]]"
     source = f"import subprocess, sys, time; subprocess.Popen({child}); open(sys.argv[1], 'w').close(); time.sleep(600)"
     launch = Launch([sys.executable, "-c", source, str(task.folder / "there")], files={"some/settings": "a = 1"})
-    taken = run_until(task, launch, CORES, (task.folder / "there").exists, ends=False, seconds_max=60)
+    taken = run_until(task, launch, CORES, (task.folder / "there").exists, ends_itself=False, seconds_max=60)
     assert taken.failure == ""
     assert (task.folder / "some" / "settings").read_text(encoding="utf-8") == "a = 1"
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
@@ -211,7 +227,9 @@ def test_a_contender_that_does_not_end_is_stopped_when_all_is_there(task: Task) 
 )
 def test_a_failed_run_says_why(task: Task, source: str, why: str) -> None:
     """With the end of its output."""
-    taken = run_until(task, Launch([sys.executable, "-c", source]), CORES, lambda: False, ends=False, seconds_max=1)
+    taken = run_until(
+        task, Launch([sys.executable, "-c", source]), CORES, lambda: False, ends_itself=False, seconds_max=1
+    )
     assert why in taken.failure
 
 

@@ -10,7 +10,7 @@ from pyiceberg.table import StaticTable
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.contender import Contender, Task
 from benchmarks.peers.contenders import connect, flink
-from benchmarks.peers.landed import newest_metadata, rows_committed
+from benchmarks.peers.stored_table import newest_metadata, rows_committed
 from tests.maven import version_in
 
 

@@ -19,6 +19,6 @@ CONTENDER: Final = Contender(
     prepare=needs_nothing,
     launch=_launch,
     configured="Polls of 20,000 messages; decodes nothing, writes nothing.",
-    ends=True,
-    lands=False,
+    ends_itself=True,
+    writes_table=False,
 )

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Final
 
 from benchmarks.job import command_of
-from benchmarks.peers.contender import Contender, Does, Launch, Task, needs_nothing
+from benchmarks.peers.contender import Ability, Contender, Launch, Task, needs_nothing
 
 __all__ = ["CONTENDER"]
 
@@ -25,7 +25,7 @@ CONTENDER: Final = Contender(
     launch=_launch,
     configured="Its defaults, with a recovery store, one worker and an epoch of 5 s; the table is partitioned by day "
     "and exchange, and sorted.",
-    does=frozenset(Does),
-    ends=True,
+    abilities=frozenset(Ability),
+    ends_itself=True,
     dead_letters=_dead_letters,
 )

@@ -5,7 +5,7 @@ import sys
 from importlib.metadata import version
 from typing import Final
 
-from benchmarks.peers.contender import COMMIT_SECONDS, Contender, Does, Launch, Task, needs_nothing
+from benchmarks.peers.contender import COMMIT_SECONDS, Ability, Contender, Launch, Task, needs_nothing
 
 __all__ = ["CONTENDER"]
 
@@ -27,6 +27,6 @@ CONTENDER: Final = Contender(
     launch=_launch,
     configured="Its Kafka connector with batches of 10,000, json.loads, stateful_map by symbol, collect of up to "
     "100,000 or 5 s, and a PyIceberg append for each; snapshots each 5 s, one worker.",
-    does=frozenset({Does.DEDUPLICATION}),
-    ends=True,
+    abilities=frozenset({Ability.DEDUPLICATION}),
+    ends_itself=True,
 )

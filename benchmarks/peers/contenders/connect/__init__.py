@@ -10,7 +10,7 @@ from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import DecimalType, LongType, NestedField, StringType, TimestamptzType
 
-from benchmarks.peers.contender import COMMIT_SECONDS, TABLE, Contender, Does, Launch, Task
+from benchmarks.peers.contender import COMMIT_SECONDS, TABLE, Ability, Contender, Launch, Task
 from benchmarks.peers.contenders.java import JVM, class_path, create_topics, messages_in
 from k2.ops.child_process import free_port
 from tests.maven import version_in
@@ -113,6 +113,6 @@ CONTENDER: Final = Contender(
     configured="A standalone worker with one task; JsonConverter without schemas; a small transformation that "
     "checks the trade and gives its fields the columns' types, which errors.tolerance=all needs to find what is "
     "malformed; a commit each 5 s; Hadoop catalog, table unpartitioned.",
-    does=frozenset({Does.DEAD_LETTERS, Does.EXACTLY_ONCE}),
+    abilities=frozenset({Ability.DEAD_LETTERS, Ability.EXACTLY_ONCE}),
     dead_letters=lambda task: messages_in(task, _topic(task, "dead-letters")),
 )

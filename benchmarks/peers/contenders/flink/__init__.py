@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peers.contender import COMMIT_SECONDS, Contender, Does, Launch, Task
+from benchmarks.peers.contender import COMMIT_SECONDS, Ability, Contender, Launch, Task
 from benchmarks.peers.contenders.java import JVM, class_path, create_topics, messages_in
 from tests.maven import version_in
 
@@ -76,7 +76,7 @@ CONTENDER: Final = Contender(
     "are parsed, so that bytes are shuffled instead of rows, then Jackson's streaming parser, state on the heap and "
     f"the IcebergSink of Iceberg {version_in(POM, 'iceberg')} in one chain; checkpoints each 5 s; Hadoop catalog, "
     "tables unpartitioned; dead letters to a topic, at least once.",
-    does=frozenset(Does),
-    ends=True,
+    abilities=frozenset(Ability),
+    ends_itself=True,
     dead_letters=lambda task: messages_in(task, _dead_letter_topic(task)),
 )

@@ -21,5 +21,5 @@ CONTENDER: Final = Contender(
     launch=_launch,
     configured="Polls of 10,000 messages, one typed msgspec decoder, Arrow columns from lists, a PyIceberg append each "
     "5 s, and the offsets committed to Kafka after it: at least once.",
-    ends=True,
+    ends_itself=True,
 )

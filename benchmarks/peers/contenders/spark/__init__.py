@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peers.contender import Contender, Does, Launch, Task
+from benchmarks.peers.contender import Ability, Contender, Launch, Task
 from benchmarks.peers.pins import pinned_version
 from benchmarks.process import FOLDER
 from tests.environments import environment
@@ -38,8 +38,8 @@ PLAIN: Final = Contender(
     prepare=_prepare,
     launch=_launch,
     configured=f"{CONFIGURED}.",
-    does=frozenset({Does.EXACTLY_ONCE}),
-    ends=True,
+    abilities=frozenset({Ability.EXACTLY_ONCE}),
+    ends_itself=True,
 )
 DEDUPLICATING: Final = Contender(
     name="spark-deduplicating",
@@ -48,6 +48,6 @@ DEDUPLICATING: Final = Contender(
     launch=lambda task: _launch(task, "--deduplicate"),
     configured=f"{CONFIGURED}; dropDuplicatesWithinWatermark of 10 minutes, its state in RocksDB, one "
     "shuffle partition.",
-    does=frozenset({Does.EXACTLY_ONCE, Does.DEDUPLICATION}),
-    ends=True,
+    abilities=frozenset({Ability.EXACTLY_ONCE, Ability.DEDUPLICATION}),
+    ends_itself=True,
 )

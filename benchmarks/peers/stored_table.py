@@ -9,14 +9,14 @@ import duckdb
 from pyiceberg.table import StaticTable
 
 from benchmarks.peers.contender import TABLE
-from benchmarks.peers.truth import Sums, Truth
+from benchmarks.peers.expected import Expected, Sums
 
-__all__ = ["Landed", "faults_of", "landed", "newest_metadata", "rows_committed"]
+__all__ = ["StoredTable", "differences", "newest_metadata", "read_table", "rows_committed"]
 
 NUMBER: Final = re.compile(r"v?(\d+)(-[0-9a-f-]+)?\.metadata\.json")
 
 
-class Landed(NamedTuple):
+class StoredTable(NamedTuple):
     """A table, as its newest metadata has it."""
 
     sums: Sums
@@ -51,7 +51,7 @@ def rows_committed(warehouse: Path) -> int:
     return sum(int(summary.get("total-records", 0)) for summary in summaries)
 
 
-def landed(warehouse: Path) -> Landed:
+def read_table(warehouse: Path) -> StoredTable:
     """Read the table.
 
     Raises:
@@ -77,14 +77,14 @@ def landed(warehouse: Path) -> Landed:
         snapshot.summary is not None and int(snapshot.summary["added-records"] or 0) > 0
         for snapshot in table.metadata.snapshots
     )
-    return Landed(sums, len(files), sum(file.file_size_in_bytes for file in files) / 1e6, commits)
+    return StoredTable(sums, len(files), sum(file.file_size_in_bytes for file in files) / 1e6, commits)
 
 
-def faults_of(sums: Sums, truth: Truth, *, deduplicates: bool) -> list[str]:
+def differences(sums: Sums, expected: Expected, *, deduplicates: bool) -> list[str]:
     """Compare what has landed with what the topic holds; return a sentence for each difference."""
-    expected = truth.trades if deduplicates else truth.copies
+    sums_expected = expected.trades if deduplicates else expected.copies
     return [
         f"{name} {found}, expected {wanted}"
-        for name, found, wanted in zip(Sums._fields, sums, expected, strict=True)
+        for name, found, wanted in zip(Sums._fields, sums, sums_expected, strict=True)
         if found != wanted
     ]

@@ -1,4 +1,4 @@
-"""What a topic holds, counted from its messages: what a contender must land, and what it must leave out."""
+"""What a topic holds, counted from its messages: the rows that a contender must store, and those it must leave out."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Sums", "Truth", "truth_of"]
+__all__ = ["Expected", "Sums", "expected_of"]
 
 
 class Sums(NamedTuple):
@@ -20,7 +20,7 @@ class Sums(NamedTuple):
     timestamp_us: int = 0
 
 
-class Truth(NamedTuple):
+class Expected(NamedTuple):
     """What a topic holds."""
 
     messages: int
@@ -39,7 +39,7 @@ class _Trade(msgspec.Struct):
     timestamp: int
 
 
-def truth_of(values: Iterable[bytes]) -> Truth:
+def expected_of(values: Iterable[bytes]) -> Expected:
     """Count the valid, repeated and malformed among messages.
 
     A message is valid if it is JSON, its quantity is positive, and its time is an integer.
@@ -63,7 +63,7 @@ def truth_of(values: Iterable[bytes]) -> Truth:
         if name not in seen:
             seen.add(name)
             trades.add(trade)
-    return Truth(messages, trades.sums(len(seen)), copies.sums(len(seen)), malformed)
+    return Expected(messages, trades.sums(len(seen)), copies.sums(len(seen)), malformed)
 
 
 class _Count:
