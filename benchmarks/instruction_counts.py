@@ -13,11 +13,11 @@ __all__ = [
     "RATIO_MAX",
     "RATIO_MIN",
     "Counts",
-    "complaints",
-    "documented",
+    "failures",
     "other_versions",
     "read",
     "table",
+    "with_counts",
     "write",
 ]
 
@@ -34,7 +34,7 @@ _UPDATE: Final = "`make instructions ARGS=--update`"
 class Counts(msgspec.Struct, frozen=True):
     """Instructions of the stages, and what they were counted with."""
 
-    counted_with: Mapping[str, str]
+    versions: Mapping[str, str]
     """Versions of what runs and is counted; with others, the same code takes other instructions."""
     per_message: Mapping[str, float]
     """By stage, instructions per message of its input."""
@@ -52,12 +52,12 @@ def write(counts: Counts, path: Path = FILE) -> None:
 
 def other_versions(reference: Counts, counted: Mapping[str, str]) -> list[str]:
     """Return what differs in what two counts were made with, as `numba 0.68.1 instead of 0.68.0`."""
-    names = sorted({*reference.counted_with, *counted})
-    pairs = ((name, counted.get(name, "none"), reference.counted_with.get(name, "none")) for name in names)
+    names = sorted({*reference.versions, *counted})
+    pairs = ((name, counted.get(name, "none"), reference.versions.get(name, "none")) for name in names)
     return [f"{name} {here} instead of {there}" for name, here, there in pairs if here != there]
 
 
-def complaints(reference: Mapping[str, float], counted: Mapping[str, float], origin: str) -> Iterator[str]:
+def failures(reference: Mapping[str, float], counted: Mapping[str, float], origin: str) -> Iterator[str]:
     """Yield a sentence for each stage whose count must be explained or kept; none if all are as the reference has them.
 
     Both are instructions per message by stage. `origin` says where the reference is from.
@@ -87,7 +87,7 @@ def table(reference: Mapping[str, float], counted: Mapping[str, float]) -> str:
     )
 
 
-def documented(page: str, per_message: Mapping[str, float]) -> str:
+def with_counts(page: str, per_message: Mapping[str, float]) -> str:
     """Return a page of the docs with these counts in the rows of stages: those of `mixed`, then those of `faults`."""
 
     def row(match: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.counted_market import INPUTS, POLL
-from benchmarks.instruction_counts import FILE, PAGE, Counts, complaints, documented, other_versions, read, table, write
+from benchmarks.instruction_counts import FILE, PAGE, Counts, failures, other_versions, read, table, with_counts, write
 
 __all__ = ["PINNED", "ROOT", "count", "counted_in", "main"]
 
@@ -148,10 +148,10 @@ def _per_message(stage: str, instructions: int) -> float:
 
 def _update() -> None:
     counted, reference = count(ROOT), read() if FILE.exists() else Counts({}, {})
-    for difference in other_versions(reference, counted.counted_with):
+    for difference in other_versions(reference, counted.versions):
         print(difference)
     write(counted)
-    PAGE.write_text(documented(PAGE.read_text(encoding="utf-8"), counted.per_message), encoding="utf-8")
+    PAGE.write_text(with_counts(PAGE.read_text(encoding="utf-8"), counted.per_message), encoding="utf-8")
     print(table(reference.per_message, counted.per_message))
     print(f"{FILE.name} and the table of {PAGE.name} have these counts; commit both with the change")
 
@@ -175,7 +175,7 @@ def _compare() -> None:
             counted = count(ROOT)
             reference = base.result()
     print(table(reference.per_message, counted.per_message))
-    found = list(complaints(reference.per_message, counted.per_message, origin))
+    found = list(failures(reference.per_message, counted.per_message, origin))
     for complaint in found:
         print(complaint)
     if found:

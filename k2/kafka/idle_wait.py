@@ -34,7 +34,7 @@ class IdleWait:
     def __init__(self, *, is_enabled: bool = True) -> None:
         """Wait only if `is_enabled`: a worker that has peers in other processes must not, because it works for them."""
         self._is_enabled = is_enabled
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _WorkerWait] = {}
         self._partition_count = 0
         self._empty_polls = 0
 
@@ -45,7 +45,7 @@ class IdleWait:
         self._partition_count += 1
         worker = self._worker()
         if worker is None:
-            worker = self._workers[threading.get_ident()] = _Worker()
+            worker = self._workers[threading.get_ident()] = _WorkerWait()
         worker.can_wait &= reader.wake(worker.write_end)
         if worker.waiting is None:
             worker.waiting = reader
@@ -84,11 +84,11 @@ class IdleWait:
     def _is_idle(self) -> bool:
         return self._empty_polls >= EMPTY_POLLS * self._partition_count
 
-    def _worker(self) -> "_Worker | None":
+    def _worker(self) -> "_WorkerWait | None":
         return self._workers.get(threading.get_ident())
 
 
-class _Worker:
+class _WorkerWait:
     """A pipe from librdkafka to a worker; it stays open, because librdkafka may write to it as long as it lives."""
 
     def __init__(self) -> None:

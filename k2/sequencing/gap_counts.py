@@ -35,12 +35,12 @@ class GapCounts:
             ranges, numbers = self._gaps[exchange]
             self._gaps[exchange] = OpenGaps(ranges + more.ranges, numbers + more.numbers)
 
-    def begin(self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
+    def add_symbol(self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
         """Add all gaps of a symbol; `ranges`, its row of the loop's ranges, gets their number."""
         ranges[GAPS] = sequence.gap_count
         self.add({exchange: OpenGaps(sequence.gap_count, sequence.missing_count)})
 
-    def change(
+    def add_events(
         self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence, events: Sequence[Event]
     ) -> None:
         """Add what events that a symbol's `SymbolSequence` has given have opened and filled."""

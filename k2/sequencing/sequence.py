@@ -328,6 +328,11 @@ class SymbolSequence:
         )
 
     @property
+    def is_certain(self) -> bool:
+        """Whether it has no doubt, and no number is only announced."""
+        return self.doubt is None and not self.announced
+
+    @property
     def gap_count(self) -> int:
         """Number of missing ranges in all sessions, those of announced numbers included."""
         return sum(session.numbers.gap_count for session in self.sessions) + len(self.announced)

@@ -23,13 +23,13 @@ from k2.sequencing.kernel_layout import (
 from k2.sequencing.sequence import SESSIONS_SEARCHED, SymbolSequence
 from k2.sequencing.session import Doubt, Session
 
-__all__ = ["read_slot", "write_slot"]
+__all__ = ["update_sequence", "write_slot"]
 
 _MIN: Final = int(np.iinfo(np.int64).min)
 _MAX: Final = int(np.iinfo(np.int64).max)
 
 
-def read_slot(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
+def update_sequence(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
     """Bring a `SymbolSequence`, new or as it was at the last `write_slot`, up to what the loop has made of it since."""
     top_start, highest, latest, earliest = slot[:SESSION].tolist()
     count, kept = ranges[: LOWER_COUNT + 1].tolist()
@@ -54,7 +54,6 @@ def write_slot(
     newest, session, doubt = sequence.sessions[-1], len(sequence.sessions), sequence.doubt
     old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if len(one.numbers)]
     old_highest = max((one.numbers.highest for one in old), default=_MIN)
-    is_plain = doubt is None and not sequence.announced
     # In the order of the columns.
     slot[:] = (
         newest.numbers.top_start,
@@ -62,9 +61,9 @@ def write_slot(
         newest.latest,
         newest.earliest,
         session,
-        old_highest if is_plain else _MAX,
+        old_highest if sequence.is_certain else _MAX,
         page,
-        checked if is_plain else _MIN,
+        checked if sequence.is_certain else _MIN,
     )
     known = newest.numbers.highest_ranges(RANGES_SEEDED)
     ranges[RANGE_COUNT], ranges[LOWER_COUNT] = len(known) // 2, newest.numbers.gap_count - len(known) // 2

@@ -44,7 +44,7 @@ from k2.sequencing.kernel_layout import (
 from k2.sequencing.placement import Kind, Placement
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.session import Doubt
-from k2.sequencing.slot_states import read_slot, write_slot
+from k2.sequencing.slot_states import update_sequence, write_slot
 from k2.sequencing.symbol_slots import SymbolSlots
 from k2.sequencing.tracked import Findings, OpenGaps, Tracked, first_new, with_first
 from k2.sequencing.tracker_kernel import TrackedColumns, evidence_at, follow, heads_only, tracked_columns
@@ -233,7 +233,7 @@ class GroupTracker:
         sequence = self._sequence(slot)
         if events := sequence.announce(overdue):
             self._update_slot(slot, sequence)
-            self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, events)
+            self._gaps.add_events(self._exchange(slot), self._ranges[slot], sequence, events)
             findings.add_events(trade_slice, slice_idx, events, since)
             findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
             findings.add_newest_missing(trade_slice, slice_idx, events)
@@ -278,7 +278,7 @@ class GroupTracker:
         has_begun = placement.kind is Kind.NEW_SESSION
         is_unknown = has_begun and self._lookup.lacks(slot, sequence, number, is_checked=True)
         self._update_slot(slot, sequence, _MIN if is_unknown else number >> PAGE_BITS)
-        self._gaps.change(self._exchange(slot), self._ranges[slot], sequence, placement.events)
+        self._gaps.add_events(self._exchange(slot), self._ranges[slot], sequence, placement.events)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)
@@ -309,7 +309,7 @@ class GroupTracker:
         if sequence is None:
             sequence = SymbolSequence(SlotContents(self._fingerprints, slot))
         if self._slots[slot, SESSION]:
-            read_slot(self._slots[slot], self._ranges[slot], sequence)
+            update_sequence(self._slots[slot], self._ranges[slot], sequence)
         return sequence
 
     def _update_slot(self, slot: int, sequence: SymbolSequence, checked: int = _MIN) -> None:
@@ -323,8 +323,7 @@ class GroupTracker:
             self._heads[slot] = no_heads(1)[0]
         page = find_page(self._fingerprints.pages, slot, session, sequence.sessions[-1].numbers.highest)
         write_slot(self._slots[slot], self._ranges[slot], sequence, page, checked)
-        is_plain = sequence.doubt is None and not sequence.announced
-        if session > 1 or sequence.sessions[-1].numbers.gap_count or not is_plain:
+        if session > 1 or sequence.sessions[-1].numbers.gap_count or not sequence.is_certain:
             self._sequences[slot] = sequence
         else:
             self._sequences.pop(slot, None)
@@ -357,7 +356,7 @@ class GroupTracker:
         self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self)))
         self._ranges[:, GAPS] = 0
         for slot in self._slots_with_sequences():
-            self._gaps.begin(self._exchange(slot), self._ranges[slot], self._sequence(slot))
+            self._gaps.add_symbol(self._exchange(slot), self._ranges[slot], self._sequence(slot))
 
     def _exchange(self, slot: int) -> str:
         return self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]

@@ -12,11 +12,11 @@ from benchmarks.instruction_counts import (
     RATIO_MAX,
     RATIO_MIN,
     Counts,
-    complaints,
-    documented,
+    failures,
     other_versions,
     read,
     table,
+    with_counts,
     write,
 )
 
@@ -25,8 +25,8 @@ COUNTS = st.dictionaries(st.sampled_from(["poll", "decode", "track", "sort"]), s
 
 
 def complain(base: float, count: float) -> list[str]:
-    """Return the complaints about one stage."""
-    return list(complaints({"mixed: decode": base}, {"mixed: decode": count}, ORIGIN))
+    """Return the failures of one stage."""
+    return list(failures({"mixed: decode": base}, {"mixed: decode": count}, ORIGIN))
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_each_stage_has_a_complaint_exactly_if_it_moved(reference: dict[str, flo
         or stage not in counted
         or not reference[stage] * RATIO_MIN <= counted[stage] <= reference[stage] * RATIO_MAX
     }
-    found = list(complaints(reference, counted, ORIGIN))
+    found = list(failures(reference, counted, ORIGIN))
     assert {one.split(" ")[0] for one in found} == moved
     assert len(found) == len(moved)
 
 
 @given(COUNTS)
 def test_counts_that_were_just_stored_are_in_order(counted: dict[str, float]) -> None:
-    """So `--update` always ends the complaints."""
-    assert not list(complaints(counted, counted, ORIGIN))
+    """So `--update` always ends the failures."""
+    assert not list(failures(counted, counted, ORIGIN))
 
 
 def test_other_versions_are_named() -> None:
@@ -106,8 +106,8 @@ def test_the_table_says_by_how_much_each_stage_moved() -> None:
 def test_the_page_has_the_counts_on_record() -> None:
     """As `--update` writes them."""
     page = PAGE.read_text(encoding="utf-8")
-    assert documented(page, read(FILE).per_message) == page
-    assert documented(page, {"mixed: poll": 1_234.4}) != page
+    assert with_counts(page, read(FILE).per_message) == page
+    assert with_counts(page, {"mixed: poll": 1_234.4}) != page
 
 
 def test_counts_are_put_into_the_rows_of_their_stages() -> None:
@@ -116,7 +116,7 @@ def test_counts_are_put_into_the_rows_of_their_stages() -> None:
         "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 1 | 2 |\n| `sort` | Sorts | | |\n"
         "| `lag` | Of another table | 7 | 8 |\n"
     )
-    assert documented(page, {"mixed: poll": 690.3, "mixed: sort": 795.4, "faults: sort": 1_593.9}) == (
+    assert with_counts(page, {"mixed: poll": 690.3, "mixed: sort": 795.4, "faults: sort": 1_593.9}) == (
         "| Stage | What | Mixed | Faults |\n| `poll` | Copies | 690 | |\n| `sort` | Sorts | 795 | 1,594 |\n"
         "| `lag` | Of another table | 7 | 8 |\n"
     )
