@@ -8,7 +8,9 @@ import gc
 import pickle
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +27,7 @@ from k2.dedup.deduplicator import GroupDeduplicator
 from k2.dedup.trade_id_hash import KEY_BYTES, TradeIdHasher
 from k2.iceberg.arrow_columns import FileRows, arrow_schema
 from k2.iceberg.column_buffer import ColumnBuffer
-from k2.iceberg.data_files import write_file
+from k2.iceberg.data_files import write_parts
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.tables import TableName, open_table
 from k2.model.batch import MessageBatch, TradeSlice
@@ -158,11 +160,11 @@ class Stages:
 
     def _write(self, files: list[FileRows]) -> None:
         for one in files:
-            write_file(self._table, one.rows, (one.day, one.exchange))
+            write_parts(self._table, self._schema, one.parts, (one.day, one.exchange))
 
     def _count_commit(self, epochs: list[list[TradeSlice | Consumed]], files: list[list[FileRows]]) -> None:
         """Count the end of an epoch whose rows are in files already."""
-        stored = sum(len(one.rows) for one in files[1])
+        stored = sum(one.count for one in files[1])
         writer = writer_of(self._settings, flush_rows=stored)
         for epoch in epochs:
             writer.write_batch([*epoch])
@@ -177,7 +179,7 @@ def _split(decoded: Decoded) -> list[TradeSlice]:
 
 
 def _drain(buffer: ColumnBuffer) -> list[FileRows]:
-    return list(buffer.drain())
+    return [replace(one, parts=partial(iter, list(one.parts()))) for one in buffer.drain()]
 
 
 def _consumed(decoded: Decoded) -> Consumed:

@@ -1,7 +1,8 @@
 """Convert output columns to Arrow tables, one for each file, in the file's sort order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 
+from k2.iceberg.data_files import ROW_GROUP_ROWS
 from k2.iceberg.output_columns import OutputColumns, map_columns
 from k2.iceberg.sort_order import SortKeys, counting_sort, sort_rows
 from k2.model.batch import NULL_TIME
@@ -38,7 +40,10 @@ class FileRows:
     day: int
     """Days since the epoch."""
     exchange: str
-    rows: pa.Table
+    count: int
+    parts: Callable[[], Iterator[pa.Table]]
+    """Yields the sorted rows, `ROW_GROUP_ROWS` at a time, each of which is made when it is asked for; a failed write
+    calls it again. The columns that they come from must not change until then."""
 
 
 class Sources(NamedTuple):
@@ -105,19 +110,40 @@ def split_by_file(
     ranks, names = symbol_order.ranks(rows.symbols)
     partition_ranks, sorted_partitions = _partition_ranks(rows.topic_partitions, sources.topic_partitions)
     keys = SortKeys(rows.timestamps, partition_ranks, rows.offsets, rows.indexes)
-    order = sort_rows(ranks, len(names), keys)
-    days, order = _by_day(rows.timestamps, order)
-    columns = _columns(rows, text, order) | _partition_columns(partition_ranks[order], sorted_partitions)
-    columns["origin"] = _origins(rows.origins[order], sources.origins)
-    ranks = ranks[order]
-    exchanges = [exchange for exchange, _ in names]
-    for start, stop in _runs(days, np.array(_codes(exchanges), dtype=np.int32)[ranks]):
-        low, high = int(ranks[start]), int(ranks[stop - 1]) + 1
-        part = {name: column.slice(start, stop - start) for name, column in columns.items()}
-        part["symbol"] = _dictionary(ranks[start:stop] - low, [symbol for _, symbol in names[low:high]])
-        part["exchange"] = _dictionary(np.zeros(stop - start, np.int32), [exchanges[low]])
-        table = pa.table([part[name] for name in schema.names], schema=schema)
-        yield FileRows(int(days[start]), exchanges[low], table)
+    days, order = _by_day(rows.timestamps, sort_rows(ranks, len(names), keys))
+    exchanges = np.array(_codes([exchange for exchange, _ in names]), dtype=np.int32)
+    unsorted = _Unsorted(rows, text, ranks, names, partition_ranks, sorted_partitions, sources.origins)
+    for start, stop in _runs(days, exchanges[ranks[order]]):
+        exchange, _ = names[int(ranks[order[start]])]
+        yield FileRows(int(days[start]), exchange, stop - start, partial(_parts, unsorted, order[start:stop], schema))
+
+
+class _Unsorted(NamedTuple):
+    """What the columns of files are made of, in the order of arrival."""
+
+    rows: OutputColumns
+    text: NDArray[np.uint8]
+    ranks: NDArray[np.int32]
+    """int32[n], indexes to `names`."""
+    names: list[tuple[str, str]]
+    partition_ranks: NDArray[np.int32]
+    """int32[n], indexes to `topic_partitions`."""
+    topic_partitions: list[TopicPartition]
+    origins: Sequence[str]
+
+
+def _parts(unsorted: _Unsorted, order: NDArray[np.int64], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows int64[n] `order` of one exchange, in that order."""
+    for start in range(0, len(order), ROW_GROUP_ROWS):
+        part = order[start : start + ROW_GROUP_ROWS]
+        ranks = unsorted.ranks[part]
+        low, high = int(ranks[0]), int(ranks[-1]) + 1
+        columns = _columns(unsorted.rows, unsorted.text, part)
+        columns |= _partition_columns(unsorted.partition_ranks[part], unsorted.topic_partitions)
+        columns["origin"] = _origins(unsorted.rows.origins[part], unsorted.origins)
+        columns["symbol"] = _dictionary(ranks - low, [symbol for _, symbol in unsorted.names[low:high]])
+        columns["exchange"] = _dictionary(np.zeros(len(part), np.int32), [unsorted.names[low][0]])
+        yield pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _partition_ranks(

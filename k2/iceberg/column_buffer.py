@@ -30,7 +30,7 @@ class ColumnBuffer:
 
     def __init__(self, schema: pa.Schema, flush_rows: int = FLUSH_ROWS, symbols: Symbols | None = None) -> None:
         """Create an empty buffer, with the registry `symbols` or one of its own."""
-        self._schema = schema
+        self.schema = schema
         self._symbols = Symbols() if symbols is None else symbols
         self._symbol_order = SymbolOrder(self._symbols)
         self._flush_rows = flush_rows
@@ -75,11 +75,11 @@ class ColumnBuffer:
                 self._columns.origins[row] = self._origins.setdefault(marks.origin, len(self._origins))
 
     def drain(self) -> Iterator[FileRows]:
-        """Yield the rows by file, and empty the buffer."""
+        """Yield the rows by file, whose parts must be made before the next file is asked for; empty the buffer."""
         if self._count:
             columns = map_columns(self._columns, lambda column: column[: self._count])
             names = Sources(list(self._topic_partitions), list(self._origins))
-            yield from split_by_file(columns, self._text, names, self._schema, self._symbol_order)
+            yield from split_by_file(columns, self._text, names, self.schema, self._symbol_order)
         self._count = 0
         self._text_bytes = 0
         self._topic_partitions.clear()

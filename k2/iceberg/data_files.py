@@ -3,7 +3,7 @@
 import contextlib
 import math
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from k2.ops.failpoints import failpoint
 from k2.ops.retry import OnRetry, retried
 from k2.storage.catalog_errors import CATALOG_TRANSIENT
 
-__all__ = ["ROW_GROUP_ROWS", "write_file", "write_files"]
+__all__ = ["ROW_GROUP_ROWS", "write_file", "write_files", "write_parts"]
 
 _ZSTD_LEVEL: Final = 1
 """Level 3 cost a third more time for files 2 % smaller."""
@@ -48,14 +48,32 @@ def write_file(table: Table, rows: pa.Table, partition: tuple[Any, ...], on_retr
     Raises:
         UnreachableError: the store does not accept the file, after retries.
     """
+    return write_parts(table, rows.schema, lambda: iter([rows]), partition, on_retry)
+
+
+def write_parts(
+    table: Table,
+    schema: pa.Schema,
+    parts: Callable[[], Iterator[pa.Table]],
+    partition: tuple[Any, ...],
+    on_retry: OnRetry | None = None,
+) -> DataFile:
+    """Write one data file, like `write_file`, from sorted rows in parts; each attempt asks for the parts again.
+
+    Raises:
+        UnreachableError: the store does not accept the file, after retries.
+    """
     return retried(
-        "writing a data file", lambda: _write(table, rows, partition), also=CATALOG_TRANSIENT, on_retry=on_retry
+        "writing a data file",
+        lambda: _write(table, schema, parts(), partition),
+        also=CATALOG_TRANSIENT,
+        on_retry=on_retry,
     )
 
 
-def _write(table: Table, rows: pa.Table, partition: tuple[Any, ...]) -> DataFile:
+def _write(table: Table, schema: pa.Schema, parts: Iterator[pa.Table], partition: tuple[Any, ...]) -> DataFile:
     failpoint("file.create")
-    (file,) = write_files(table, rows.schema, [rows], partition)
+    (file,) = write_files(table, schema, parts, partition)
     return file
 
 

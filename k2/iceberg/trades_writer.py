@@ -16,7 +16,7 @@ from k2.iceberg.checkpoint_writer import CheckpointWriter, CommittedPoint
 from k2.iceberg.column_buffer import FLUSH_ROWS, ColumnBuffer
 from k2.iceberg.commit_report import CommitReport
 from k2.iceberg.corrections_writer import CorrectionsWriter
-from k2.iceberg.data_files import write_file
+from k2.iceberg.data_files import write_parts
 from k2.iceberg.partition_counts import PartitionCounts
 from k2.iceberg.pending_commit import PendingCommit, WriterProgress
 from k2.iceberg.pending_conflicts import PendingConflicts
@@ -196,7 +196,8 @@ class TradesWriter(StatefulSinkPartition[TradeSlice | Consumed | GroupConnection
         table = self._committer.table
         for file_rows in self._buffer.drain():
             partition = (file_rows.day, file_rows.exchange)
-            self._files.append(write_file(table, file_rows.rows, partition, self._handle.on_retry))
+            schema, on_retry = self._buffer.schema, self._handle.on_retry
+            self._files.append(write_parts(table, schema, file_rows.parts, partition, on_retry))
 
     def _commit(self) -> None:
         moves = self.partition_counts.moves()

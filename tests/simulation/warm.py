@@ -32,4 +32,4 @@ def warm() -> None:
             for piece in split(decode(batch).trades):
                 unique = GroupDeduplicator(1_000_000).deduplicate(GroupTracker().track(piece).trade_slice)
                 buffer.add(unique, np.arange(len(unique)))
-    assert list(buffer.drain())
+    assert [list(one.parts()) for one in buffer.drain()]
