@@ -135,15 +135,19 @@ class _Unsorted(NamedTuple):
 def _parts(unsorted: _Unsorted, order: NDArray[np.int64], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the rows int64[n] `order` of one exchange, in that order."""
     for start in range(0, len(order), ROW_GROUP_ROWS):
-        part = order[start : start + ROW_GROUP_ROWS]
-        ranks = unsorted.ranks[part]
-        low, high = int(ranks[0]), int(ranks[-1]) + 1
-        columns = _columns(unsorted.rows, unsorted.text, part)
-        columns |= _partition_columns(unsorted.partition_ranks[part], unsorted.topic_partitions)
-        columns["origin"] = _origins(unsorted.rows.origins[part], unsorted.origins)
-        columns["symbol"] = _dictionary(ranks - low, [symbol for _, symbol in unsorted.names[low:high]])
-        columns["exchange"] = _dictionary(np.zeros(len(part), np.int32), [unsorted.names[low][0]])
-        yield pa.table([columns[name] for name in schema.names], schema=schema)
+        # Not held here while the next part is made.
+        yield _part(unsorted, order[start : start + ROW_GROUP_ROWS], schema)
+
+
+def _part(unsorted: _Unsorted, order: NDArray[np.int64], schema: pa.Schema) -> pa.Table:
+    ranks = unsorted.ranks[order]
+    low, high = int(ranks[0]), int(ranks[-1]) + 1
+    columns = _columns(unsorted.rows, unsorted.text, order)
+    columns |= _partition_columns(unsorted.partition_ranks[order], unsorted.topic_partitions)
+    columns["origin"] = _origins(unsorted.rows.origins[order], unsorted.origins)
+    columns["symbol"] = _dictionary(ranks - low, [symbol for _, symbol in unsorted.names[low:high]])
+    columns["exchange"] = _dictionary(np.zeros(len(order), np.int32), [unsorted.names[low][0]])
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _partition_ranks(

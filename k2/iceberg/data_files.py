@@ -106,6 +106,7 @@ def _write_file(
         with output.create(overwrite=True) as stream, _writer(stream, schema) as writer:
             for part in parts:
                 writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+                del part  # its memory is free while the next part is made
                 if stream.tell() >= bytes_max:
                     break
         failpoint("file.written")

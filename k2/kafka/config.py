@@ -48,6 +48,9 @@ FETCH_BYTES: Final = 256 * 1024
 several partitions only if they are smaller (KIP-74)."""
 QUEUE_BACKOFF_MS: Final = 20
 """By default librdkafka waits one second after its queue was full."""
+FETCH_WAIT_MS: Final = 50
+"""How long a broker waits for messages before it answers. It has one request at a time: while that waits for partitions
+without new messages, a partition that lags is not read ahead, by default for half a second."""
 RECONNECT_MS: Final = 1_000
 """librdkafka logs each failed connection attempt. By default that is 20 lines per second while no broker is reachable,
 which can fill a pipe that nobody reads and then block the job."""
@@ -157,6 +160,7 @@ def consumer_config(settings: Settings, partition_count: int = 1, /, **extra: An
         "group.id": f"k2-{settings.namespace}",
         **_read_ahead(partition_count),
         "fetch.queue.backoff.ms": QUEUE_BACKOFF_MS,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
         "reconnect.backoff.ms": RECONNECT_MS,
         # Brokers do not look at the checksums of what they send, and by default neither does librdkafka.
         "check.crcs": True,

@@ -11,7 +11,7 @@ __all__ = ["IdleWait", "WakingReader"]
 EMPTY_POLLS: Final = 50
 """Polls of each partition in a row without messages, a second of them, after which a process is idle. Between two polls
 a worker passes on what it has, so no batch is left in the dataflow then."""
-WAIT_MS: Final = 100
+WAIT_MS: Final = 250
 """Between polls Bytewax ends epochs and calls timers, which are late by this at most."""
 _DRAINED_BYTES: Final = 4_096
 

@@ -143,6 +143,12 @@ def test_log_lines_of_an_absent_broker_are_limited(tmp_path: Path) -> None:
     assert consumer_config(_settings(tmp_path, "reconnect.backoff.ms=50\n"))["reconnect.backoff.ms"] == "50"
 
 
+def test_a_partition_that_lags_waits_briefly_for_the_others(tmp_path: Path) -> None:
+    """A request that waits for new messages of other partitions holds it up, so its wait is short unless configured."""
+    assert consumer_config(_settings(tmp_path, ""))["fetch.wait.max.ms"] <= 50
+    assert consumer_config(_settings(tmp_path, "fetch.wait.max.ms=500\n"))["fetch.wait.max.ms"] == "500"
+
+
 def test_a_running_broker_answers(broker: Broker) -> None:
     """The metadata of a running broker names at least itself."""
     settings = read_settings({"K2_BOOTSTRAP_SERVERS": broker.bootstrap_servers})
