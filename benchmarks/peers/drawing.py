@@ -16,7 +16,7 @@ OURS: Final = "#17805a"
 WRONG: Final = "#c6423a"
 MARKS_START: Final = 1.5
 """Where the marks of what a contender does begin, in lengths of the longest bar."""
-MARKS_STEP: Final = 0.18
+MARKS_STEP: Final = 0.21
 
 
 def draw(comparison: Comparison, path: Path) -> None:
