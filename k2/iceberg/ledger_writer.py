@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 from bytewax.outputs import StatefulSinkPartition
+from pyiceberg.schema import Schema
 
 from k2.iceberg.arrow_columns import arrow_schema
 from k2.iceberg.data_files import write_file
@@ -28,6 +29,9 @@ __all__ = ["LedgerWriter"]
 _ORDER: Final = ("exchange", "symbol", "timestamp", "offset")
 """By offset last, so that events of one time are in the order of their messages."""
 
+OBJECTS_MAX: Final = 20_000
+"""Events that are kept as objects, some 600 bytes each; as Arrow columns they take 100."""
+
 _log = structlog.get_logger()
 
 
@@ -46,6 +50,8 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
 
         self._first_new_offset = first_new_offset
         self._events: list[SequenceEvent] = []
+        self._tables: list[pa.Table] = []
+        """Events of the epoch that came before these."""
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
         """Add the events that are not in the ledger yet."""
@@ -56,20 +62,28 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
                 if one.is_owed
                 or one.offset >= self._first_new_offset(one.exchange, one.symbol, one.topic, one.partition)
             ]
+            if len(self._events) >= OBJECTS_MAX:
+                self._to_columns()
         failpoint("events.taken")
 
     @reports_errors
     def snapshot(self) -> dict[str, Any]:
         """Commit the epoch's events, if there are any, and return the state to resume from."""
         failpoint("events.closing")
-        if self._events:
+        self._to_columns()
+        if self._tables:
             self._commit()
         failpoint("events.snapshot")
         return resume_state(self.committed, self._committer.table_id)
 
+    def _to_columns(self) -> None:
+        if self._events:
+            self._tables.append(_as_columns(self._events))
+            self._events = []
+
     def _commit(self) -> None:
         table = self._committer.table
-        rows = _as_arrow(self._events, datetime.now(UTC), table.schema())
+        rows = _as_rows(pa.concat_tables(self._tables), datetime.now(UTC), table.schema())
         files = [
             write_file(table, rows.filter(pc.field("exchange") == exchange), (exchange,), self._handle.on_retry)
             for exchange in rows["exchange"].unique().to_pylist()
@@ -80,19 +94,25 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         counts: dict[str, int] = Counter(map(str, rows["event"].to_pylist()))
         _log.info("ledger_committed", **counts)
         self.committed = pending.result
-        self._events = []
+        self._tables = []
 
 
-def _as_arrow(events: list[SequenceEvent], detected_at: datetime, schema: Any) -> pa.Table:
-    """Return the rows of the ledger, sorted; events of one message stay in their order."""
+def _as_columns(events: list[SequenceEvent]) -> pa.Table:
     columns: dict[str, Any] = dict(zip(SequenceEvent._fields, map(pa.array, zip(*events, strict=True)), strict=True))
     counts = pc.add_checked(pc.subtract_checked(columns["last_sequence"], columns["first_sequence"]), 1)
     is_start = pc.equal(columns["event"], pa.scalar(EventKind.SESSION_STARTED.value))
     columns["missing"] = pc.if_else(is_start, 0, counts)
-    columns["detected_at"] = pa.repeat(pa.scalar(detected_at, pa.timestamp("us", "UTC")), len(events))
+    return pa.table(columns)
+
+
+def _as_rows(columns: pa.Table, detected_at: datetime, schema: Schema) -> pa.Table:
+    """Return the rows of the ledger, sorted; events of one message stay in their order."""
+    times = pa.repeat(pa.scalar(detected_at, pa.timestamp("us", "UTC")), len(columns))
+    columns = columns.append_column("detected_at", times)
     own = arrow_schema(schema, SEQUENCE_EVENTS, frozenset())
     arrays = [
-        columns[one.name].cast(one.type) if one.name in columns else pa.nulls(len(events), one.type) for one in own
+        columns[one.name].cast(one.type) if one.name in columns.column_names else pa.nulls(len(columns), one.type)
+        for one in own
     ]
     rows = pa.Table.from_arrays(arrays, schema=own)
     return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in _ORDER]))

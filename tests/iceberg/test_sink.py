@@ -9,6 +9,7 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, cluster_main
 
+from k2.iceberg import ledger_writer
 from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.iceberg.table_progress import read_progress
 from k2.iceberg.tables import TableName, open_table
@@ -115,8 +116,10 @@ def committed_to(*offsets: int) -> Progress:
     return Progress({"0": {TopicPartition("trades", part): PartitionProgress(to) for part, to in enumerate(offsets)}})
 
 
-def test_events_are_stored_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objects_max", [1, 3, 20_000])
+def test_events_are_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objects_max: int) -> None:
     """Events of several groups and partitions are stored at the end of the epoch; a replay adds only new ones."""
+    monkeypatch.setattr(ledger_writer, "OBJECTS_MAX", objects_max)
     settings = settings_in(tmp_path)
     writer = LedgerSink(settings).build_part("out", "0", None)
     writer.write_batch([[event(7), event(3, "okx")], [event(5), event(2, partition=1)]])
