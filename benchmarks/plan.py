@@ -35,7 +35,7 @@ class Measured(NamedTuple):
     message_us: float
     """CPU of a message of 10,000 symbols, its value not counted (`python -m benchmarks.scaling --rows symbols`)."""
     value_kilobyte_us: float
-    """CPU of decoding each thousand bytes of a value."""
+    """CPU of reading and decoding each thousand bytes of a value (`--rows values`)."""
     crossing_us: float
     """CPU of a row that another process tracks or writes than the one that has it (`--rows crossing`)."""
     crossing_bytes: float
@@ -59,12 +59,12 @@ class Measured(NamedTuple):
 
 
 MEASURED: Final = Measured(
-    message_us=2.3,
-    value_kilobyte_us=0.2,
-    crossing_us=0.65,
+    message_us=2.0,
+    value_kilobyte_us=1.1,
+    crossing_us=0.76,
     crossing_bytes=160,
     group_share=0.65,
-    commit_cpu_ms=29,
+    commit_cpu_ms=25,
     kafka_message_bytes=56,
     row_bytes=15,
     number_bytes=7.1,
