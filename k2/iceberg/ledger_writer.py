@@ -85,7 +85,10 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         table = self._committer.table
         rows = _as_rows(pa.concat_tables(self._tables), datetime.now(UTC), table.schema())
         files = [
-            write_file(table, rows.filter(pc.field("exchange") == exchange), (exchange,), self._handle.on_retry)
+            # By a mask, which keeps the order of the rows; threads that evaluate an expression may not.
+            write_file(
+                table, rows.filter(pc.equal(rows["exchange"], pa.scalar(exchange))), (exchange,), self._handle.on_retry
+            )
             for exchange in rows["exchange"].unique().to_pylist()
         ]
         pending = PendingCommit(WRITER, self.committed, _moves(rows), files)
