@@ -86,10 +86,8 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         rows = _as_rows(pa.concat_tables(self._tables), datetime.now(UTC), table.schema())
         files = [
             # By a mask, which keeps the order of the rows; threads that evaluate an expression may not.
-            write_file(
-                table, rows.filter(pc.equal(rows["exchange"], pa.scalar(exchange))), (exchange,), self._handle.on_retry
-            )
-            for exchange in rows["exchange"].unique().to_pylist()
+            write_file(table, rows.filter(pc.equal(rows["exchange"], one)), (one.as_py(),), self._handle.on_retry)
+            for one in rows["exchange"].unique()
         ]
         pending = PendingCommit(WRITER, self.committed, _moves(rows), files)
         self._committer.commit(pending)
