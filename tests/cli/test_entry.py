@@ -66,6 +66,20 @@ def test_ctrl_c_while_a_command_runs_is_quiet(body: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_ctrl_c_in_a_destructor_is_not_lost() -> None:
+    """Python ignores what a destructor raises; the command is interrupted after it, and cleans up."""
+    body = (
+        f"destructor = type('Slow', (), {{'__del__': lambda _: {INTERRUPT}}})\n"
+        "    try:\n"
+        "        destructor()\n"
+        "        time.sleep(20)\n"
+        "        print('not reached')\n"
+        "    finally: print('cleaned up', flush=True)"
+    )
+    done = run(COMMAND.format(body=body))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "")
+
+
 def test_ctrl_c_within_exec_is_quiet(tmp_path: Path) -> None:
     """Python run with `-m` remembers that, and would end itself with the signal."""
     (tmp_path / "interrupted.py").write_text(COMMAND.format(body=f"exec({INTERRUPT!r})"), encoding="utf-8")
