@@ -10,20 +10,21 @@ __all__ = ["Speed", "read_speed"]
 
 
 class Speed(NamedTuple):
-    """Speed of the last run of the job, and what all runs spent on starting and on compilation."""
+    """Speed of the run that committed most, and what all runs spent on starting and on compilation."""
 
     compile_seconds: float
     """Time to compile the rules; 0 if they were loaded from the cache."""
     start_seconds: list[float]
     """Of each run, from the start of its process until it reads the first partition."""
     messages: int
-    """Messages that the last run committed."""
+    """Messages that this run committed."""
     seconds: float
-    """Time of the last run from its first read to its last commit, without compilation."""
+    """Time of this run from its first read to its last commit, without compilation. After a kill, that includes reading
+    the state back from the tables."""
 
     @property
     def messages_per_second(self) -> float | None:
-        """The steady rate; None if the last run committed nothing."""
+        """The steady rate; None if no run committed anything."""
         return self.messages / self.seconds if self.seconds > 0 else None
 
 
@@ -59,7 +60,7 @@ def read_speed(log: Path, started_at: Sequence[datetime]) -> Speed:
             case "committed":
                 run.committed_at = datetime.fromisoformat(line["timestamp"])
                 run.messages += line["received"]
-    last = runs[-1] if runs else _Run()
+    longest = max(runs, key=lambda run: run.messages, default=_Run())
     return Speed(
         compile_seconds=sum(run.compile_seconds for run in runs),
         start_seconds=[
@@ -67,8 +68,8 @@ def read_speed(log: Path, started_at: Sequence[datetime]) -> Speed:
             for run, started in zip(runs, started_at, strict=False)
             if run.read_at is not None
         ],
-        messages=last.messages,
-        seconds=last.seconds(),
+        messages=longest.messages,
+        seconds=longest.seconds(),
     )
 
 

@@ -130,10 +130,10 @@ def _environment(outcome: Outcome) -> str:
 def _speed(outcome: Outcome) -> list[str]:
     speed, messages, job_seconds = outcome.speed, outcome.plan.messages, sum(outcome.run_seconds)
     rate = (
-        "Steady rate: none, the job committed nothing after its restart."
+        "Steady rate: none, the job committed nothing."
         if speed.messages_per_second is None
         else f"Steady rate: {speed.messages_per_second:,.0f} messages a second ({speed.messages:,} in "
-        f"{speed.seconds:.1f} s), from the first read after the restart to the last commit."
+        f"{speed.seconds:.1f} s), from the first read to the last commit of the longer run."
     )
     starts = " and ".join(f"{seconds:.1f}" for seconds in speed.start_seconds)
     in_all = (
