@@ -205,7 +205,7 @@ def test_the_speed_is_that_of_the_run_that_committed_most(tmp_path: Path) -> Non
     speed = read_speed(log, started_at)
     assert speed == Speed(compile_seconds=8.5, start_seconds=[1.5, 1.5], messages=45_000, seconds=2.0)
     assert speed.messages_per_second == 22_500
-    log.write_text("\n".join(lines).replace('"received": 1000', '"received": 60000'))
+    log.write_text("\n".join(lines).replace('"received": 1000,', '"received": 60000,'))
     assert read_speed(log, started_at).messages_per_second == 40_000
     log.write_text("")
     assert read_speed(log, started_at).messages_per_second is None
