@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from bytewax.testing import cluster_main
 
 from benchmarks.callgrind import CallgrindCounter, Counter
@@ -44,6 +44,7 @@ from k2.sequencing.tracker import GroupTracker
 from k2.storage.catalog import open_catalog
 from k2.venues.decode import Decoded, decode
 from k2.venues.slices import split
+from tests.flows.job_io import OnePartitionSource
 from tests.iceberg.trades_table import writer_of
 
 X = TypeVar("X")
@@ -76,26 +77,13 @@ class _Polls(StatefulSourcePartition[MessageBatch, int]):
         return self._next
 
 
-class _Source(FixedPartitionedSource[MessageBatch, int]):
-    def __init__(self, partition: _Polls) -> None:
-        self._partition = partition
-
-    def list_parts(self) -> list[str]:
-        """Return the only partition."""
-        return [str(PARTITION)]
-
-    def build_part(self, _step_id: str, _for_part: str, _resume_state: int | None) -> _Polls:
-        """Return it."""
-        return self._partition
-
-
 def count_job(counter: Counter, name: str, batches: Sequence[MessageBatch], folder: Path) -> None:
     """Count the whole job from the second poll to its end, with Bytewax and all adapters; the polls are one epoch."""
     settings, symbols = read_settings({}, data_dir=folder), Symbols()
     trades = TradesSink(settings, symbols=symbols)
     events = LedgerSink(settings, trades.open(), fence=trades)
     events.open()
-    source = _Source(_Polls(batches, counter))
+    source = OnePartitionSource(_Polls(batches, counter))
     job_io = JobIO(source, trades, events, TableStateSource(settings, NO_STORE), symbols)
     flow = trades_flow(job_io, settings)
     cluster_main(flow, [], 0, epoch_interval=timedelta(days=1))  # type: ignore[no-untyped-call]
@@ -164,7 +152,7 @@ class Stages:
 
     def _count_commit(self, epochs: list[list[TradeSlice | Consumed]], files: list[list[FileRows]]) -> None:
         """Count the end of an epoch whose rows are in files already."""
-        stored = sum(one.count for one in files[1])
+        stored = sum(len(part) for one in files[1] for part in one.parts())
         writer = writer_of(self._settings, flush_rows=stored)
         for epoch in epochs:
             writer.write_batch([*epoch])

@@ -40,7 +40,6 @@ class FileRows:
     day: int
     """Days since the epoch."""
     exchange: str
-    count: int
     parts: Callable[[], Iterator[pa.Table]]
     """Yields the sorted rows, `ROW_GROUP_ROWS` at a time, each of which is made when it is asked for; a failed write
     calls it again. The columns that they come from must not change until then."""
@@ -115,7 +114,7 @@ def split_by_file(
     unsorted = _Unsorted(rows, text, ranks, names, partition_ranks, sorted_partitions, sources.origins)
     for start, stop in _runs(days, exchanges[ranks[order]]):
         exchange, _ = names[int(ranks[order[start]])]
-        yield FileRows(int(days[start]), exchange, stop - start, partial(_parts, unsorted, order[start:stop], schema))
+        yield FileRows(int(days[start]), exchange, partial(_parts, unsorted, order[start:stop], schema))
 
 
 class _Unsorted(NamedTuple):

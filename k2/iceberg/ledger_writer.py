@@ -20,7 +20,7 @@ from k2.iceberg.table_handle import TableHandle
 from k2.model.columns import SEQUENCE_EVENTS
 from k2.model.committed_offsets import CommittedOffsets
 from k2.model.progress import PartitionDelta, TopicPartition
-from k2.model.sequence_events import EventKind, SequenceEvent
+from k2.model.sequence_events import SequenceEvent
 from k2.ops.error_boundary import reports_errors
 from k2.ops.failpoints import failpoint
 
@@ -100,10 +100,7 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
 
 def _as_columns(events: list[SequenceEvent]) -> pa.Table:
     columns: dict[str, Any] = dict(zip(SequenceEvent._fields, map(pa.array, zip(*events, strict=True)), strict=True))
-    counts = pc.add_checked(pc.subtract_checked(columns["last_sequence"], columns["first_sequence"]), 1)
-    is_start = pc.equal(columns["event"], pa.scalar(EventKind.SESSION_STARTED.value))
-    columns["missing"] = pc.if_else(is_start, 0, counts)
-    return pa.table(columns)
+    return pa.table(columns | {"missing": pa.array([event.missing for event in events])})
 
 
 def _as_rows(columns: pa.Table, detected_at: datetime, schema: Schema) -> pa.Table:

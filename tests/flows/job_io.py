@@ -75,6 +75,23 @@ class MemorySource(FixedPartitionedSource[MessageBatch, int]):
         return _Partition(self._partitions[for_part], resume_state or 0)
 
 
+class OnePartitionSource(FixedPartitionedSource[MessageBatch, int]):
+    """Has one partition, which makes its batches itself, and does not resume."""
+
+    def __init__(self, partition: StatefulSourcePartition[MessageBatch, int]) -> None:
+        self._partition = partition
+
+    def list_parts(self) -> list[str]:
+        """Return the name of the partition."""
+        return ["trades:0"]
+
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: int | None
+    ) -> StatefulSourcePartition[MessageBatch, int]:
+        """Return the partition."""
+        return self._partition
+
+
 def run_in_memory(
     partitions: dict[str, Sequence[MessageBatch]], workers: int = 1, settings: Settings | None = None
 ) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import StatefulSourcePartition
 from bytewax.testing import cluster_main
 
 from benchmarks.mixture import Mixture
@@ -18,7 +18,7 @@ from k2.iceberg.sink import LedgerSink, TradesSink
 from k2.model.batch import MessageBatch
 from k2.model.symbols import Symbols
 from k2.ops.settings import read_settings
-from tests.flows.job_io import message_batch
+from tests.flows.job_io import OnePartitionSource, message_batch
 
 POLL_MESSAGES: Final = 400
 POLLS: Final = 12
@@ -32,7 +32,7 @@ def no_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
-class Polls(StatefulSourcePartition[MessageBatch, None]):
+class Polls(StatefulSourcePartition[MessageBatch, int]):
     """Makes each poll when it is asked for, and keeps none."""
 
     def __init__(self, records: Sequence[tuple[bytes, bytes]]) -> None:
@@ -52,23 +52,9 @@ class Polls(StatefulSourcePartition[MessageBatch, None]):
         self._polls.append(weakref.ref(poll.data))
         return [poll]
 
-    def snapshot(self) -> None:
-        """Return nothing: it does not start again."""
-
-
-class Source(FixedPartitionedSource[MessageBatch, None]):
-    """Has one partition."""
-
-    def __init__(self, polls: Polls) -> None:
-        self._polls = polls
-
-    def list_parts(self) -> list[str]:
-        """Name it."""
-        return ["trades:0"]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> Polls:
-        """Return it."""
-        return self._polls
+    def snapshot(self) -> int:
+        """Return the offset of the next poll."""
+        return self._offset
 
 
 @pytest.mark.parametrize("fault", ["", "malformed", "foreign", "duplicates", "conflicts", "gaps", "late", "restarts"])
@@ -81,6 +67,6 @@ def test_no_step_keeps_a_poll(tmp_path: Path, fault: str) -> None:
     trades = TradesSink(settings, symbols=symbols)
     events = LedgerSink(settings, trades.open(), fence=trades)
     events.open()
-    flow = trades_flow(JobIO(Source(polls), trades, events, symbols=symbols), settings)
+    flow = trades_flow(JobIO(OnePartitionSource(polls), trades, events, symbols=symbols), settings)
     cluster_main(flow, [], 0, epoch_interval=timedelta(days=1))  # type: ignore[no-untyped-call]
     assert polls.held == [0] * (POLLS + 1)

@@ -264,7 +264,7 @@ def _wait_for_progress(page: Page) -> None:
     """
     for _ in range(6):
         try:
-            with page.expect_response(lambda response: "v1/progress" in response.url, timeout=5_000):
+            with answered(page, "v1/progress", 5_000):
                 page.clock.fast_forward(100_000)
         except PageTimeoutError:
             continue
