@@ -30,7 +30,7 @@ _ORDER: Final = ("exchange", "symbol", "timestamp", "offset")
 """By offset last, so that events of one time are in the order of their messages."""
 
 OBJECTS_MAX: Final = 20_000
-"""Events that are kept as objects, some 600 bytes each; as Arrow columns they take 100."""
+"""Events that are kept as objects, some 280 bytes each; as Arrow columns they take 100."""
 
 _log = structlog.get_logger()
 
