@@ -107,9 +107,9 @@ def opening(chromium: Browser) -> Iterator[Callable[..., Window]]:
 
 
 @contextmanager
-def answered(page: Page, path: str, wait_ms_max: int = WAIT_MS_MAX) -> Iterator[None]:
+def answered(page: Page, path: str) -> Iterator[None]:
     """Wait at the end of the block for the response to a path that the block makes the page request."""
-    with page.expect_response(lambda response: path in response.url, timeout=wait_ms_max):
+    with page.expect_response(lambda response: path in response.url, timeout=WAIT_MS_MAX):
         yield
 
 
