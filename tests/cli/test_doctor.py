@@ -168,6 +168,7 @@ def test_no_part_of_a_catalogs_password_is_printed(monkeypatch: pytest.MonkeyPat
     """SQLAlchemy takes a password with these characters unquoted; host and port are shown."""
     port = free_port()
     password = f"hunter2{mark}rest"
+    monkeypatch.setattr("k2.doctor.broker.ANSWER_SECONDS_MAX", 0.5)
     monkeypatch.setenv("PYICEBERG_CATALOG__K2__URI", f"postgresql+psycopg2://me:{password}@127.0.0.1:{port}/db")
     finding = doctor()[1]["catalog"]
     assert f"at 127.0.0.1:{port} cannot be reached" in finding.text
