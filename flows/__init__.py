@@ -5,7 +5,7 @@ import os
 import sys
 from types import TracebackType
 
-from k2.ops.hidden_modules import hide_modules
+from k2.ops.import_trims import trim_imports
 from k2.ops.signals import exit_on_signals, is_job
 
 
@@ -20,7 +20,7 @@ def _report_unknown_flow(kind: type[BaseException], error: BaseException, traceb
 # Before the imports of the dataflow, which take seconds.
 if is_job():
     exit_on_signals()
-    hide_modules(is_job=True)
+    trim_imports(is_job=True)
     # What a start makes is kept: to look for garbage in it takes a seventh of the start. `bootstrap` turns it on again.
     gc.disable()
     sys.excepthook = _report_unknown_flow

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from typing import Final
 
 from k2.cli.interrupt import INTERRUPT
-from k2.ops.hidden_modules import hide_modules
+from k2.ops.import_trims import trim_imports
 
 __all__ = ["main"]
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Run `k2`. If a file or the result cannot be written, print one sentence and exit with code 1."""
     INTERRUPT.watch()
     _prepare_streams()
-    hide_modules()
+    trim_imports()
     from k2.cli.main import app  # noqa: PLC0415  a slow import
 
     try:

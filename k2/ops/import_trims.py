@@ -1,5 +1,6 @@
-"""Modules that libraries import only because they are installed, hidden from the processes of the job and of `k2`."""
+"""What libraries load and start when they are imported, and neither the job nor `k2` uses."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -7,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-__all__ = ["hide_modules"]
+__all__ = ["trim_imports"]
 
 HIDDEN: Final = frozenset({"coverage", "pandas", "rich.traceback"})
 """Arrow imports pandas, which takes longer than most queries, and numba coverage. Structlog imports `rich.traceback`,
@@ -39,6 +40,11 @@ class _Hiding(MetaPathFinder):
         return None
 
 
-def hide_modules(*, is_job: bool = False) -> None:
-    """Make the hidden modules look absent to this process, whichever are installed; more of them to the job."""
+def trim_imports(*, is_job: bool = False) -> None:
+    """Make some modules look absent to this process, more of them to the job, and keep OpenBLAS from starting threads.
+
+    NumPy's OpenBLAS starts a thread for each core but one, which spins for 50 ms. It multiplies matrices, and there are
+    none here. A variable of the user stands.
+    """
     sys.meta_path.insert(0, _Hiding(HIDDEN | HIDDEN_FROM_JOB if is_job else HIDDEN))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
