@@ -76,6 +76,13 @@ class SlotContents:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._fingerprints.get(self._slot, session, sequence)
 
+    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
+
+        These are the sessions up to `newest`.
+        """
+        return self._fingerprints.find(self._slot, newest, searched, sequence, content)
+
     def put(self, session: int, sequence: int, content: int) -> None:
         """Record the content of a stored number."""
         self._fingerprints.put(self._slot, session, sequence, content, self.kafka_time)

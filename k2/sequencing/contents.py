@@ -13,6 +13,12 @@ class Contents(Protocol):
     def get(self, session: int, sequence: int) -> int:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
 
+    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
+
+        These are the sessions up to `newest`.
+        """
+
     def put(self, session: int, sequence: int, content: int) -> None:
         """Record the content of a stored number."""
 
@@ -26,6 +32,14 @@ class PlainContents:
     def get(self, session: int, sequence: int) -> int:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._contents.get((session, sequence), UNKNOWN)
+
+    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
+
+        These are the sessions up to `newest`.
+        """
+        sessions = range(newest, max(newest - searched, 0), -1)
+        return next((session for session in sessions if self.get(session, sequence) == content), None)
 
     def put(self, session: int, sequence: int, content: int) -> None:
         """Record the content of a stored number."""

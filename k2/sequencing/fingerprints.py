@@ -15,8 +15,8 @@ __all__ = [
     "PAGE_NUMBERS",
     "Fingerprints",
     "Pages",
+    "find_content",
     "find_page",
-    "is_stored_elsewhere",
     "read_fingerprint",
     "take_page",
     "write_fingerprint",
@@ -72,8 +72,15 @@ def _head_idx(pages: Pages, slot: int, page_number: int) -> int:
 @compiled
 def find_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
     """Return the page of a sequence number of a session, or `NO_PAGE`."""
-    page = pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)]
-    while page >= 0 and pages.headers[page, _SESSION] != session:
+    page = _first_page(pages, slot, session, sequence)
+    return page if page >= 0 and pages.headers[page, _SESSION] == session else NO_PAGE
+
+
+@compiled
+def _first_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
+    """Return the page of a sequence number of a session, or else of the newest one before it; `NO_PAGE` if none."""
+    page: Any = np.int64(pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)])
+    while page >= 0 and pages.headers[page, _SESSION] > session:
         page = pages.headers[page, _NEXT]
     return int(page)
 
@@ -84,16 +91,30 @@ def take_page(pages: Pages, slot: int, session: int, sequence: int) -> int:
     if pages.state[0] == 0:
         return NO_PAGE
     pages.state[0] -= 1
-    page = pages.free[pages.state[0]]
+    page: Any = np.int64(pages.free[pages.state[0]])
     page_number = sequence >> PAGE_BITS
-    head_idx = _head_idx(pages, slot, page_number)
     header = pages.headers[page]
     header[_SLOT], header[_SESSION], header[_PAGE_NUMBER] = slot, session, page_number
-    header[_NEXT], header[_LATEST] = pages.heads[head_idx], _TIME_MIN
-    header[_IS_LOOKED_UP], header[_IS_TAKEN] = 0, 1
-    pages.heads[head_idx] = page
+    header[_LATEST], header[_IS_LOOKED_UP], header[_IS_TAKEN] = _TIME_MIN, 0, 1
+    _link(pages, page)
     pages.words[page, :] = 0
     return int(page)
+
+
+@compiled
+def _link(pages: Pages, page: int) -> None:
+    """Insert a page in the chain of its slot and page number, in which newer sessions come first."""
+    header = pages.headers[page]
+    head_idx = _head_idx(pages, header[_SLOT], header[_PAGE_NUMBER])
+    before: Any = np.int64(NO_PAGE)
+    after: Any = np.int64(pages.heads[head_idx])
+    while after >= 0 and pages.headers[after, _SESSION] > header[_SESSION]:
+        before, after = after, pages.headers[after, _NEXT]
+    header[_NEXT] = after
+    if before < 0:
+        pages.heads[head_idx] = page
+    else:
+        pages.headers[before, _NEXT] = page
 
 
 @compiled
@@ -126,14 +147,17 @@ def write_fingerprint(
 
 
 @compiled
-def is_stored_elsewhere(pages: Pages, slot: int, session: int, sequence: int, content: int) -> bool:
-    """Return whether another session of the slot has this content under this sequence number."""
-    page: Any = np.int64(pages.heads[_head_idx(pages, slot, sequence >> PAGE_BITS)])
-    while page >= 0:
-        if pages.headers[page, _SESSION] != session and read_fingerprint(pages.words, page, sequence) == content:
-            return True
+def find_content(pages: Pages, slot: int, newest: int, searched: int, sequence: int, content: int) -> int:
+    """Return the newest session with this content under a sequence number, 0 for none.
+
+    Of the sessions up to `newest` only `searched` ones are compared.
+    """
+    page: Any = np.int64(_first_page(pages, slot, newest, sequence))
+    while page >= 0 and pages.headers[page, _SESSION] > newest - searched:
+        if read_fingerprint(pages.words, page, sequence) == content:
+            return int(pages.headers[page, _SESSION])
         page = pages.headers[page, _NEXT]
-    return False
+    return 0
 
 
 @compiled
@@ -166,13 +190,11 @@ def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDAr
 
 @compiled
 def _rebuild_chains(pages: Pages) -> None:
-    """Rebuild `heads` and the chains from the headers; in a chain, pages with a higher index come first."""
+    """Rebuild `heads` and the chains from the headers."""
     pages.heads[:] = NO_PAGE
     for page in range(len(pages.headers)):
         if pages.headers[page, _IS_TAKEN] != 0:
-            head_idx = _head_idx(pages, pages.headers[page, _SLOT], pages.headers[page, _PAGE_NUMBER])
-            pages.headers[page, _NEXT] = pages.heads[head_idx]
-            pages.heads[head_idx] = page
+            _link(pages, page)
 
 
 class Fingerprints:
@@ -206,6 +228,10 @@ class Fingerprints:
         """Return the fingerprint of a sequence number; `UNKNOWN` if it has none."""
         page = find_page(self.pages, slot, session, sequence)
         return UNKNOWN if page < 0 else read_fingerprint(self.pages.words, page, sequence)
+
+    def find(self, slot: int, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with this content under a number, among `searched` ones; None if there is none."""
+        return find_content(self.pages, slot, newest, searched, sequence, content) or None
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Record the fingerprint of a sequence number; there must be a free page (`make_room`)."""

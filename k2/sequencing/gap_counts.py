@@ -1,12 +1,8 @@
 """Open gaps by exchange, counted as they change."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Mapping
 
 from k2.model.sequence_events import EventKind
-from k2.sequencing.kernel_layout import GAPS
 from k2.sequencing.placement import Event
 from k2.sequencing.sequence import SymbolSequence
 from k2.sequencing.tracked import OpenGaps
@@ -35,18 +31,12 @@ class GapCounts:
             ranges, numbers = self._gaps[exchange]
             self._gaps[exchange] = OpenGaps(ranges + more.ranges, numbers + more.numbers)
 
-    def add_symbol(self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
-        """Add all gaps of a symbol; `ranges`, its row of the loop's ranges, gets their number."""
-        ranges[GAPS] = sequence.gap_count
+    def add_symbol(self, exchange: str, sequence: SymbolSequence) -> None:
+        """Add all gaps of a symbol."""
         self.add({exchange: OpenGaps(sequence.gap_count, sequence.missing_count)})
 
-    def add_events(
-        self, exchange: str, ranges: NDArray[np.int64], sequence: SymbolSequence, events: Sequence[Event]
-    ) -> None:
-        """Add what events that a symbol's `SymbolSequence` has given have opened and filled."""
-        if not events:
-            return
-        before, ranges[GAPS] = int(ranges[GAPS]), sequence.gap_count
+    def add_events(self, exchange: str, events: Iterable[Event], more_ranges: int) -> None:
+        """Add what events have opened and filled; there are `more_ranges` of missing numbers than before, or fewer."""
         signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1}
         numbers = sum(signs.get(kind, 0) * (last - first + 1) for kind, _, first, last in events)
-        self.add({exchange: OpenGaps(sequence.gap_count - before, numbers)})
+        self.add({exchange: OpenGaps(more_ranges, numbers)})

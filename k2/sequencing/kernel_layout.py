@@ -21,7 +21,6 @@ __all__ = [
     "EVENT_KINDS",
     "FILLED",
     "FIRST_RANGE",
-    "GAPS",
     "HIGHEST",
     "LATEST",
     "LOWER_COUNT",
@@ -76,19 +75,17 @@ RANGE_COUNT: Final = 0
 """Column: number of ranges that are known below the topmost one."""
 LOWER_COUNT: Final = 1
 """Column: number of ranges below these, which only the `SymbolSequence` has."""
-GAPS: Final = 2
-"""Column: number of missing ranges in all sessions, those of announced numbers included."""
-OLD_LATEST: Final = 3
+OLD_LATEST: Final = 2
 """Column: latest effective time of the earlier sessions with numbers, microseconds; the least int64 if none has any."""
-OLD_LOWEST: Final = 4
+OLD_LOWEST: Final = 3
 """Column: the lowest of the highest numbers of these sessions; the greatest int64 if none has any."""
-DOUBTED: Final = 5
+DOUBTED: Final = 4
 """Column: 0 if the symbol has no doubt, `DOUBT_HERE` if it is in the next two columns, else `DOUBT_ELSEWHERE`."""
-DOUBT_NUMBER: Final = 6
-DOUBT_AT: Final = 7
+DOUBT_NUMBER: Final = 5
+DOUBT_AT: Final = 6
 NO_DOUBT, DOUBT_HERE, DOUBT_ELSEWHERE = range(3)
 """The loop knows the doubt of a symbol with one session and no announced number."""
-FIRST_RANGE: Final = 8
+FIRST_RANGE: Final = 7
 """Column of the first range: start and end, inclusive; those of the next follow."""
 RANGES_MAX: Final = 32
 RANGES_SEEDED: Final = 8

@@ -19,7 +19,6 @@ from k2.sequencing.kernel_layout import (
     EARLIEST,
     FILLED,
     FIRST_RANGE,
-    GAPS,
     HIGHEST,
     LATEST,
     NO_DOUBT,
@@ -51,7 +50,6 @@ def _open_gap(slot: NDArray[np.int64], ranges: NDArray[np.int64], first: int, la
     ranges[column], ranges[column + 1] = slot[TOP_START], slot[HIGHEST]
     slot[TOP_START], slot[HIGHEST] = first, last
     ranges[RANGE_COUNT] = count + 1
-    ranges[GAPS] += 1
     return True
 
 
@@ -86,7 +84,6 @@ def _fill_between(
             for target in range(column + 2, FIRST_RANGE + 2 * (count - 1)):
                 ranges[target] = ranges[target + 2]
         ranges[RANGE_COUNT] -= 1
-        ranges[GAPS] -= 1
         return -1
     if joins_lower:
         ranges[column + 1] = last
@@ -103,7 +100,6 @@ def _fill_between(
         ranges[source + 2] = ranges[source]
     ranges[column + 2], ranges[column + 3] = first, last
     ranges[RANGE_COUNT] += 1
-    ranges[GAPS] += 1
     return 1
 
 

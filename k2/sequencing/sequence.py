@@ -157,10 +157,8 @@ class SymbolSequence:
         """Return the index of the newest session that stores this content under this number; None if there is none."""
         # All non-market trades have the same content, so one is not taken for a copy from an old session.
         searched = 1 if content == NON_MARKET_CONTENT else SESSIONS_SEARCHED
-        for index in range(self._newest, max(self._newest - searched, -1), -1):
-            if sequence in self.sessions[index].numbers and self.contents.get(index + 1, sequence) == content:
-                return index
-        return None
+        session = self.contents.find(len(self.sessions), searched, sequence, content)
+        return None if session is None else session - 1
 
     def _fills_newest(self, sequence: int, at: int, *, is_named: bool) -> bool:
         """Return whether an apparent copy of an old session's trade fills a gap of the newest session, by its time.
@@ -292,7 +290,7 @@ class SymbolSequence:
         """Store a trade whose number was never seen, or covered: the next one, in a gap, above, or below."""
         session, number = self.sessions[index], index + 1
         numbers = session.numbers
-        lowest, highest = numbers.lowest, numbers.highest
+        lowest, highest, range_count = numbers.lowest, numbers.highest, numbers.gap_count + len(self.announced)
         taken = numbers.highest_missing(first, sequence, INTERLEAVED_MAX)
         for low, high in taken:
             numbers.add_range(low, high)
@@ -325,6 +323,7 @@ class SymbolSequence:
             Kind.LATE if index < self._newest else kind,
             filled + events,
             lower if lower < first else None,
+            numbers.gap_count + len(self.announced) - range_count,
         )
 
     @property

@@ -52,8 +52,8 @@ def write_slot(
     `page` is the page of its highest number, and `checked` the number of the page whose contents are all in memory.
     """
     newest, session, doubt = sequence.sessions[-1], len(sequence.sessions), sequence.doubt
-    old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if len(one.numbers)]
-    old_highest = max((one.numbers.highest for one in old), default=_MIN)
+    old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if one.numbers]
+    old_highest = [one.numbers.highest for one in old]
     # In the order of the columns.
     slot[:] = (
         newest.numbers.top_start,
@@ -61,15 +61,15 @@ def write_slot(
         newest.latest,
         newest.earliest,
         session,
-        old_highest if sequence.is_certain else _MAX,
+        max(old_highest, default=_MIN) if sequence.is_certain else _MAX,
         page,
         checked if sequence.is_certain else _MIN,
     )
     known = newest.numbers.highest_ranges(RANGES_SEEDED)
     ranges[RANGE_COUNT], ranges[LOWER_COUNT] = len(known) // 2, newest.numbers.gap_count - len(known) // 2
     ranges[FIRST_RANGE : FIRST_RANGE + len(known)] = known
-    ranges[OLD_LATEST] = max((one.latest for one in old), default=_MIN)
-    ranges[OLD_LOWEST] = min((one.numbers.highest for one in old), default=_MAX)
+    ranges[OLD_LATEST] = max([one.latest for one in old], default=_MIN)
+    ranges[OLD_LOWEST] = min(old_highest, default=_MAX)
     if doubt is None:
         ranges[DOUBTED] = NO_DOUBT
     elif session > 1 or sequence.announced:

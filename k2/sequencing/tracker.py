@@ -33,7 +33,6 @@ from k2.sequencing.kernel_layout import (
     COLUMNS,
     DOUBTED,
     EVENT_COLUMNS,
-    GAPS,
     HIGHEST,
     OLD_HIGHEST,
     RANGE_COUNT,
@@ -231,9 +230,10 @@ class GroupTracker:
             return
         self._heads[slot] = number, kafka_time
         sequence = self._sequence(slot)
+        range_count = len(sequence.announced)
         if events := sequence.announce(overdue):
             self._update_slot(slot, sequence)
-            self._gaps.add_events(self._exchange(slot), self._ranges[slot], sequence, events)
+            self._gaps.add_events(self._exchange(slot), events, len(sequence.announced) - range_count)
             findings.add_events(trade_slice, slice_idx, events, since)
             findings.add_announced(trade_slice, slice_idx, len(sequence.sessions), overdue, since)
             findings.add_newest_missing(trade_slice, slice_idx, events)
@@ -278,7 +278,7 @@ class GroupTracker:
         has_begun = placement.kind is Kind.NEW_SESSION
         is_unknown = has_begun and self._lookup.lacks(slot, sequence, number, is_checked=True)
         self._update_slot(slot, sequence, _MIN if is_unknown else number >> PAGE_BITS)
-        self._gaps.add_events(self._exchange(slot), self._ranges[slot], sequence, placement.events)
+        self._gaps.add_events(self._exchange(slot), placement.events, placement.more_ranges)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)
@@ -354,9 +354,8 @@ class GroupTracker:
         """Count all gaps, after sequences have changed otherwise than by trades."""
         self._gaps = GapCounts()
         self._gaps.add_exchanges(self._exchange(slot) for slot in range(len(self)))
-        self._ranges[:, GAPS] = 0
         for slot in self._slots_with_sequences():
-            self._gaps.add_symbol(self._exchange(slot), self._ranges[slot], self._sequence(slot))
+            self._gaps.add_symbol(self._exchange(slot), self._sequence(slot))
 
     def _exchange(self, slot: int) -> str:
         return self._symbols.name(self._symbol_slots.symbol_ids[slot])[0]

@@ -27,8 +27,8 @@ from k2.sequencing.fingerprints import (
     PAGE_BITS,
     PAGE_NUMBERS,
     Pages,
+    find_content,
     find_page,
-    is_stored_elsewhere,
     read_fingerprint,
     take_page,
     write_fingerprint,
@@ -49,6 +49,7 @@ from k2.sequencing.kernel_layout import (
     TOP_START,
 )
 from k2.sequencing.recent_ranges import add_event, begin_doubt, contradicts, settle_doubt, take_number
+from k2.sequencing.sequence import SESSIONS_SEARCHED
 
 __all__ = ["TrackedColumns", "evidence_at", "follow", "heads_only", "tracked_columns"]
 
@@ -149,9 +150,9 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
     if sequence >> PAGE_BITS != slot[CHECKED]:
         return True
     # All non-market trades have the same content.
-    return bool(
-        content != NON_MARKET_CONTENT and is_stored_elsewhere(pages, slot_idx, slot[SESSION], sequence, content)
-    )
+    if content == NON_MARKET_CONTENT:
+        return False
+    return find_content(pages, slot_idx, slot[SESSION] - 1, SESSIONS_SEARCHED - 1, sequence, content) != 0
 
 
 @compiled

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.content import UNKNOWN
+from k2.sequencing.contents import PlainContents
 from k2.sequencing.fingerprints import (
     NO_PAGE,
     PAGE_NUMBERS,
     Fingerprints,
     find_page,
-    is_stored_elsewhere,
     read_fingerprint,
 )
 
@@ -64,15 +64,35 @@ def test_equals_a_dictionary(rows: Puts, asked: list[tuple[int, int, int]], grow
     assert fingerprints.page_count == len(pages)
 
 
-@given(puts(), _CONTENTS)
-def test_content_in_other_sessions_is_found(rows: Puts, content: int) -> None:
-    """A content is stored elsewhere if another session of the slot has it under the number."""
+@given(puts(), _CONTENTS, st.integers(0, 5), st.integers(1, 4), st.integers(0, 300))
+def test_the_newest_session_with_a_content_is_found(
+    rows: Puts, content: int, newest: int, searched: int, growth: int
+) -> None:
+    """As `PlainContents` finds it, in whatever order sessions took their pages, and after growth."""
     fingerprints, kept = filled(rows)
-    for slot, session, number in kept:
-        others = [one for (of, other, at), (one, _) in kept.items() if (of, at) == (slot, number) and other != session]
-        for mark in (content, *others):
-            found = is_stored_elsewhere(fingerprints.pages, slot, session, number, mark)
-            assert bool(found) == (mark in others)
+    make_room(fingerprints, kept, growth)
+    for slot, _, number in kept:
+        plain = PlainContents()
+        for (of, session, at), (one, _) in kept.items():
+            if of == slot:
+                plain.put(session, at, one)
+        for mark in (content, *(one for one, _ in kept.values())):
+            expected = plain.find(newest, searched, number, mark)
+            assert fingerprints.find(slot, newest, searched, number, mark) == expected
+
+
+@pytest.mark.parametrize(
+    ("newest", "searched", "found"), [(5, 9, 4), (4, 1, 4), (3, 9, 2), (3, 2, 2), (3, 1, None), (1, 9, None)]
+)
+def test_sessions_that_are_searched(newest: int, searched: int, found: int | None) -> None:
+    """Of four sessions, the second and the last have the content."""
+    fingerprints, plain = Fingerprints(), PlainContents()
+    make_room(fingerprints, {}, 4)
+    for session, content in ((3, 8), (1, 6), (4, 7), (2, 7)):
+        fingerprints.put(0, session, 1_000, content, 0)
+        plain.put(session, 1_000, content)
+    assert plain.find(newest, searched, 1_000, 7) == found
+    assert fingerprints.find(0, newest, searched, 1_000, 7) == found
 
 
 @given(puts(), st.integers(0, 10))

@@ -1,0 +1,52 @@
+"""A feed whose numbering begins again all the time: what is decided, and that no row costs more than the one before."""
+
+import cProfile
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from k2.model.verdicts import DUPLICATE, STORED
+from k2.sequencing.sequence import SESSIONS_SEARCHED
+from k2.sequencing.tracker import GroupTracker
+from tests.model.trade_slices import Row, slice_of
+from tests.sequencing.forms import FORMS, Form
+
+SESSIONS = 200
+
+
+def restarts(sessions: Iterable[int], *, with_gap: bool = False) -> list[Row]:
+    """Return the first trades of some sessions, of which each has the same number and a later time."""
+    numbers = (1_000, 1_002) if with_gap else (1_000,)
+    return [Row(number, 10 * session + number - 1_000, price=session) for session in sessions for number in numbers]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_constant_number_begins_a_session_with_each_trade(form: Callable[[], Form]) -> None:
+    """Each is stored, and a copy of one of the last 64 sessions is dropped; an older one looks like a new session."""
+    tracker = form()
+    said = tracker.track(restarts(range(1, SESSIONS + 1)))
+    assert (said.verdicts, said.sessions) == ([STORED] * SESSIONS, [*range(1, SESSIONS + 1)])
+    oldest = SESSIONS - SESSIONS_SEARCHED + 1
+    later = 10 * SESSIONS + 5
+    for session, verdict, found in ((SESSIONS, DUPLICATE, SESSIONS), (oldest, DUPLICATE, oldest)):
+        said = tracker.track([Row(1_000, later, price=session)])
+        assert (said.verdicts, said.sessions) == ([verdict], [found])
+    said = tracker.track([Row(1_000, later, price=oldest - 1)])
+    assert (said.verdicts, said.sessions) == ([STORED], [SESSIONS + 1])
+
+
+def calls(tracker: GroupTracker, rows: list[Row], first_offset: int) -> int:
+    """Track rows; return how many functions that took."""
+    with cProfile.Profile() as profile:
+        tracker.track(slice_of(rows, first_offset=first_offset))
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+@pytest.mark.parametrize("with_gap", [False, True])
+def test_the_work_of_a_row_does_not_grow_with_the_sessions(with_gap: bool) -> None:  # noqa: FBT001
+    """Beyond those that are searched."""
+    tracker = GroupTracker()
+    rows = restarts(range(1, 801), with_gap=with_gap)
+    quarter = len(rows) // 4
+    counts = [calls(tracker, rows[start : start + quarter], start) for start in range(0, len(rows), quarter)]
+    assert counts[3] < 1.1 * counts[1]
