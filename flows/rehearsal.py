@@ -67,7 +67,7 @@ def _call_rare_rules() -> None:
         VENUES["k2"].decode(nested)
     fingerprints = Fingerprints()
     fingerprints.put(0, 1, 0, NON_MARKET_CONTENT, START_US)
-    fingerprints.unknown_in(0, 1, 0, [(0, 0)])
+    fingerprints.has_unknown(0, 1, 0, [(0, 0)])
 
 
 def _run(settings: Settings, run: int) -> None:

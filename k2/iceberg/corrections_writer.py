@@ -137,7 +137,7 @@ class CorrectionsWriter:
             write_file(table, _as_arrow(list(group), table.schema()), (exchange,), self._handle.on_retry)
             for exchange, group in groupby(rows, key=lambda one: one.correction.exchange)
         ]
-        commit = PendingCommit(self._writer, self._committed, _moves(rows), files, pending.commit)
+        commit = PendingCommit(self._writer, self._committed, _deltas_of(rows), files, pending.commit)
         committer.commit(commit)
         self._committed = commit.result
 
@@ -178,7 +178,7 @@ def _since(table: Table, duration_us: int) -> BooleanExpression:
     return Or(GreaterThanOrEqual("kafka_timestamp", first), IsNull("kafka_timestamp"))  # type: ignore[call-arg,arg-type]
 
 
-def _moves(rows: Sequence[PlacedCorrection]) -> dict[TopicPartition, PartitionDelta]:
+def _deltas_of(rows: Sequence[PlacedCorrection]) -> dict[TopicPartition, PartitionDelta]:
     moves: dict[TopicPartition, PartitionDelta] = {}
     for placed in rows:
         topic_partition = TopicPartition(placed.topic, placed.partition)

@@ -30,7 +30,7 @@ _ORDER: Final = ("exchange", "symbol", "timestamp", "offset")
 """By offset last, so that events of one time are in the order of their messages."""
 
 OBJECTS_MAX: Final = 20_000
-"""Events that are kept as objects, some 280 bytes each; as Arrow columns they take 100."""
+"""From this many on, events become Arrow columns, which take 100 bytes an event in place of 280."""
 
 _log = structlog.get_logger()
 
@@ -51,10 +51,10 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._first_new_offset = first_new_offset
         self._events: list[SequenceEvent] = []
         self._tables: list[pa.Table] = []
-        """Events of the epoch that came before these."""
+        """Earlier events of the epoch, as Arrow columns."""
 
     def write_batch(self, values: list[list[SequenceEvent]]) -> None:
-        """Add the events that are not in the ledger yet."""
+        """Add the events that are not in the ledger yet: owed ones, and those of trades not committed before."""
         for events in values:
             self._events += [
                 one
@@ -78,18 +78,18 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
 
     def _to_columns(self) -> None:
         if self._events:
-            self._tables.append(_as_columns(self._events))
+            self._tables.append(_columns_of(self._events))
             self._events = []
 
     def _commit(self) -> None:
         table = self._committer.table
-        rows = _as_rows(pa.concat_tables(self._tables), datetime.now(UTC), table.schema())
+        rows = _rows_of(pa.concat_tables(self._tables), datetime.now(UTC), table.schema())
         files = [
             # By a mask, which keeps the order of the rows; threads that evaluate an expression may not.
             write_file(table, rows.filter(pc.equal(rows["exchange"], one)), (one.as_py(),), self._handle.on_retry)
             for one in rows["exchange"].unique()
         ]
-        pending = PendingCommit(WRITER, self.committed, _moves(rows), files)
+        pending = PendingCommit(WRITER, self.committed, _deltas_of(rows), files)
         self._committer.commit(pending)
         failpoint("events.committed")
         counts: dict[str, int] = Counter(map(str, rows["event"].to_pylist()))
@@ -98,13 +98,13 @@ class LedgerWriter(StatefulSinkPartition[list[SequenceEvent], dict[str, Any]]):
         self._tables = []
 
 
-def _as_columns(events: list[SequenceEvent]) -> pa.Table:
+def _columns_of(events: list[SequenceEvent]) -> pa.Table:
     columns: dict[str, Any] = dict(zip(SequenceEvent._fields, map(pa.array, zip(*events, strict=True)), strict=True))
     return pa.table(columns | {"missing": pa.array([event.missing for event in events])})
 
 
-def _as_rows(columns: pa.Table, detected_at: datetime, schema: Schema) -> pa.Table:
-    """Return the rows of the ledger, sorted; events of one message stay in their order."""
+def _rows_of(columns: pa.Table, detected_at: datetime, schema: Schema) -> pa.Table:
+    """Return the rows of the ledger, sorted; the sort is stable, so events of one message stay in their order."""
     times = pa.repeat(pa.scalar(detected_at, pa.timestamp("us", "UTC")), len(columns))
     columns = columns.append_column("detected_at", times)
     own = arrow_schema(schema, SEQUENCE_EVENTS, frozenset())
@@ -116,11 +116,11 @@ def _as_rows(columns: pa.Table, detected_at: datetime, schema: Schema) -> pa.Tab
     return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in _ORDER]))
 
 
-def _moves(rows: pa.Table) -> dict[TopicPartition, PartitionDelta]:
-    places = rows.group_by(["topic", "partition"]).aggregate([("offset", "max"), ("offset", "count")]).to_pylist()
+def _deltas_of(rows: pa.Table) -> dict[TopicPartition, PartitionDelta]:
+    totals = rows.group_by(["topic", "partition"]).aggregate([("offset", "max"), ("offset", "count")]).to_pylist()
     return {
         TopicPartition(one["topic"], one["partition"]): PartitionDelta(
             one["offset_max"] + 1, received=one["offset_count"], stored=one["offset_count"]
         )
-        for one in places
+        for one in totals
     }

@@ -49,8 +49,8 @@ several partitions only if they are smaller (KIP-74)."""
 QUEUE_BACKOFF_MS: Final = 20
 """By default librdkafka waits one second after its queue was full."""
 FETCH_WAIT_MS: Final = 50
-"""How long a broker waits for messages before it answers. It has one request at a time: while that waits for partitions
-without new messages, a partition that lags is not read ahead, by default for half a second."""
+"""How long a broker may hold a fetch that brings nothing, by default half a second. librdkafka has one fetch in flight
+for each broker, and leaves out a partition whose queue is full: one that lags waits until that fetch returns."""
 RECONNECT_MS: Final = 1_000
 """librdkafka logs each failed connection attempt. By default that is 20 lines per second while no broker is reachable,
 which can fill a pipe that nobody reads and then block the job."""

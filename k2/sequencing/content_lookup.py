@@ -76,12 +76,9 @@ class SlotContents:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._fingerprints.get(self._slot, session, sequence)
 
-    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
-        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
-
-        These are the sessions up to `newest`.
-        """
-        return self._fingerprints.find(self._slot, newest, searched, sequence, content)
+    def find_session(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with a content under a number, as `Contents.find_session`."""
+        return self._fingerprints.find_session(self._slot, newest, searched, sequence, content)
 
     def put(self, session: int, sequence: int, content: int) -> None:
         """Record the content of a stored number."""
@@ -188,7 +185,7 @@ class ContentLookup:
             known_from = self._known_from.get((slot, index + 1))
             if known_from is not None and (page_number << PAGE_BITS) + _PAGE_LAST < known_from:
                 return False
-        return self._fingerprints.unknown_in(slot, index + 1, page_number, ranges)
+        return self._fingerprints.has_unknown(slot, index + 1, page_number, ranges)
 
     def _ranges_to_read(self, symbol: SliceSymbol, index: int) -> Iterator[_Range]:
         """Yield the ranges of pages to read of one session of a symbol."""

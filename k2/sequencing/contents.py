@@ -13,10 +13,10 @@ class Contents(Protocol):
     def get(self, session: int, sequence: int) -> int:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
 
-    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
-        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
+    def find_session(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with this content under a number; None if there is none.
 
-        These are the sessions up to `newest`.
+        It is one of the `searched` sessions up to and including `newest`. `content` is not `UNKNOWN`.
         """
 
     def put(self, session: int, sequence: int, content: int) -> None:
@@ -33,11 +33,8 @@ class PlainContents:
         """Return the content stored under a number; `UNKNOWN` if it is not known."""
         return self._contents.get((session, sequence), UNKNOWN)
 
-    def find(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
-        """Return the newest session with this content under a number, among `searched` ones; None if there is none.
-
-        These are the sessions up to `newest`.
-        """
+    def find_session(self, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with a content under a number, as `Contents.find_session`."""
         sessions = range(newest, max(newest - searched, 0), -1)
         return next((session for session in sessions if self.get(session, sequence) == content), None)
 

@@ -15,8 +15,8 @@ __all__ = [
     "PAGE_NUMBERS",
     "Fingerprints",
     "Pages",
-    "find_content",
     "find_page",
+    "find_session",
     "read_fingerprint",
     "take_page",
     "write_fingerprint",
@@ -44,12 +44,13 @@ class Pages(NamedTuple):
 
     headers: NDArray[np.int64]
     """int64[capacity, 7]: slot, session, page number (sequence number >> 8), next page of the same slot and page number
-    or -1, latest Kafka time of its contents, whether the table was read for its unknown contents, whether it is in
-    use."""
+    or -1, latest Kafka time of its contents in microseconds (the least int64 for none), whether the table was read for
+    its unknown contents, whether it is in use."""
     words: NDArray[np.uint16]
-    """uint16[capacity, 768]: three words per number, lowest first; 0 if unknown."""
+    """uint16[capacity, 768]: three words per number, lowest first; 0 if unknown. Those of free pages mean nothing."""
     heads: NDArray[np.int32]
-    """int32[power of two]: open-addressing table of the first page of each slot and page number, or -1."""
+    """int32[power of two, at least twice the capacity]: open-addressing table of the first page of each slot and page
+    number, or -1."""
     free: NDArray[np.int32]
     """int32[capacity]: stack of the free pages."""
     state: NDArray[np.int64]
@@ -147,10 +148,10 @@ def write_fingerprint(
 
 
 @compiled
-def find_content(pages: Pages, slot: int, newest: int, searched: int, sequence: int, content: int) -> int:
+def find_session(pages: Pages, slot: int, newest: int, searched: int, sequence: int, content: int) -> int:
     """Return the newest session with this content under a sequence number, 0 for none.
 
-    Of the sessions up to `newest` only `searched` ones are compared.
+    It is one of the `searched` sessions up to and including `newest`. `content` is not `UNKNOWN`.
     """
     page: Any = np.int64(_first_page(pages, slot, newest, sequence))
     while page >= 0 and pages.headers[page, _SESSION] > newest - searched:
@@ -163,6 +164,8 @@ def find_content(pages: Pages, slot: int, newest: int, searched: int, sequence: 
 @compiled
 def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDArray[np.int64]) -> int:
     """Free the pages whose latest time is below `floor`, except those with a slot's newest 256 numbers.
+
+    `heads` and the chains are wrong until `_rebuild_chains`.
 
     Args:
         pages: changed in place.
@@ -188,11 +191,17 @@ def _expire(pages: Pages, floor: int, sessions: NDArray[np.int64], highest: NDAr
     return freed
 
 
-@compiled
 def _rebuild_chains(pages: Pages) -> None:
     """Rebuild `heads` and the chains from the headers."""
+    # The newest session last: its page is then the first of its chain, so that each is linked in one step.
+    _link_all(pages, np.argsort(pages.headers[:, _SESSION], kind="stable"))
+
+
+@compiled
+def _link_all(pages: Pages, order: NDArray[np.int64]) -> None:
+    """Link the taken ones of int64[capacity] pages, in this order, and no others."""
     pages.heads[:] = NO_PAGE
-    for page in range(len(pages.headers)):
+    for page in order:
         if pages.headers[page, _IS_TAKEN] != 0:
             _link(pages, page)
 
@@ -229,16 +238,16 @@ class Fingerprints:
         page = find_page(self.pages, slot, session, sequence)
         return UNKNOWN if page < 0 else read_fingerprint(self.pages.words, page, sequence)
 
-    def find(self, slot: int, newest: int, searched: int, sequence: int, content: int) -> int | None:
-        """Return the newest session with this content under a number, among `searched` ones; None if there is none."""
-        return find_content(self.pages, slot, newest, searched, sequence, content) or None
+    def find_session(self, slot: int, newest: int, searched: int, sequence: int, content: int) -> int | None:
+        """Return the newest session with a content under a number, as `Contents.find_session`."""
+        return find_session(self.pages, slot, newest, searched, sequence, content) or None
 
     def put(self, slot: int, session: int, sequence: int, content: int, kafka_time: int) -> None:
         """Record the fingerprint of a sequence number; there must be a free page (`make_room`)."""
         page = self._page_of(slot, session, sequence)
         write_fingerprint(self.pages.headers, self.pages.words, page, sequence, content, kafka_time)
 
-    def unknown_in(self, slot: int, session: int, page_number: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    def has_unknown(self, slot: int, session: int, page_number: int, ranges: Iterable[tuple[int, int]]) -> bool:
         """Return whether any number in `ranges`, all within one page, is unknown here and may be in the table."""
         page = find_page(self.pages, slot, session, page_number << PAGE_BITS)
         if page >= 0 and self.pages.headers[page, _IS_LOOKED_UP]:

@@ -11,7 +11,7 @@ __all__ = ["GapCounts"]
 
 
 class GapCounts:
-    """What is missing now in all sessions of a key group's symbols."""
+    """What is missing now in all sessions of a key group's symbols, announced numbers included."""
 
     def __init__(self) -> None:
         self._gaps: dict[str, OpenGaps] = {}
@@ -35,8 +35,8 @@ class GapCounts:
         """Add all gaps of a symbol."""
         self.add({exchange: OpenGaps(sequence.gap_count, sequence.missing_count)})
 
-    def add_events(self, exchange: str, events: Iterable[Event], more_ranges: int) -> None:
-        """Add what events have opened and filled; there are `more_ranges` of missing numbers than before, or fewer."""
+    def add_events(self, exchange: str, events: Iterable[Event], range_change: int) -> None:
+        """Add what events have opened and filled; `range_change` is the change of the number of missing ranges."""
         signs = {EventKind.GAP_OPENED: 1, EventKind.GAP_FILLED: -1}
         numbers = sum(signs.get(kind, 0) * (last - first + 1) for kind, _, first, last in events)
-        self.add({exchange: OpenGaps(more_ranges, numbers)})
+        self.add({exchange: OpenGaps(range_change, numbers)})

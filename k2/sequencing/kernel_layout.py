@@ -53,8 +53,9 @@ EARLIEST: Final = 3
 SESSION: Final = 4
 """Column of a slot: the newest session; 0 before the symbol's first trade."""
 OLD_HIGHEST: Final = 5
-"""Column of a slot: highest number of the earlier sessions; the least int64 if there are none, and the greatest int64
-if the symbol has a doubt, so that `SymbolSequence` decides all rows but the one that settles it."""
+"""Column of a slot: highest number of the earlier sessions that are searched (`SESSIONS_SEARCHED`); the least int64 if
+there are none, and the greatest int64 if the symbol has a doubt or an announced number, so that `SymbolSequence`
+decides all rows but the one that settles a doubt."""
 TOP_PAGE: Final = 6
 """Column of a slot: the fingerprint page of `HIGHEST`, or `NO_PAGE`."""
 CHECKED: Final = 7

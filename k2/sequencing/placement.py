@@ -43,8 +43,8 @@ class Placement(NamedTuple):
     events: tuple[Event, ...] = ()
     first: int | None = None
     """The first number of the range, if the trade took other numbers than it was given."""
-    more_ranges: int = 0
-    """How many ranges of missing numbers there are more than before; negative if fewer."""
+    range_change: int = 0
+    """Change of the number of missing ranges, announced ones included; negative if there are fewer than before."""
 
     @property
     def out_of_order(self) -> bool:

@@ -157,7 +157,7 @@ class SymbolSequence:
         """Return the index of the newest session that stores this content under this number; None if there is none."""
         # All non-market trades have the same content, so one is not taken for a copy from an old session.
         searched = 1 if content == NON_MARKET_CONTENT else SESSIONS_SEARCHED
-        session = self.contents.find(len(self.sessions), searched, sequence, content)
+        session = self.contents.find_session(len(self.sessions), searched, sequence, content)
         return None if session is None else session - 1
 
     def _fills_newest(self, sequence: int, at: int, *, is_named: bool) -> bool:

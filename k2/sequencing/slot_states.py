@@ -30,7 +30,10 @@ _MAX: Final = int(np.iinfo(np.int64).max)
 
 
 def update_sequence(slot: NDArray[np.int64], ranges: NDArray[np.int64], sequence: SymbolSequence) -> None:
-    """Bring a `SymbolSequence`, new or as it was at the last `write_slot`, up to what the loop has made of it since."""
+    """Apply to a `SymbolSequence` what the compiled loop has done since the last `write_slot`.
+
+    int64[COLUMNS] `slot` and int64[RANGE_COLUMNS] `ranges` are those of its symbol. A new one gets its first session.
+    """
     top_start, highest, latest, earliest = slot[:SESSION].tolist()
     count, kept = ranges[: LOWER_COUNT + 1].tolist()
     known = ranges[FIRST_RANGE : FIRST_RANGE + 2 * count].tolist()
@@ -49,7 +52,8 @@ def write_slot(
 ) -> None:
     """Write what the loop keeps of a `SymbolSequence` that has a session.
 
-    `page` is the page of its highest number, and `checked` the number of the page whose contents are all in memory.
+    int64[COLUMNS] `slot` and int64[RANGE_COLUMNS] `ranges` are changed. `page` is the page of its highest number, and
+    `checked` the number of the page whose contents of earlier sessions are in memory.
     """
     newest, session, doubt = sequence.sessions[-1], len(sequence.sessions), sequence.doubt
     old = [one for one in sequence.sessions[-SESSIONS_SEARCHED:-1] if one.numbers]

@@ -278,7 +278,7 @@ class GroupTracker:
         has_begun = placement.kind is Kind.NEW_SESSION
         is_unknown = has_begun and self._lookup.lacks(slot, sequence, number, is_checked=True)
         self._update_slot(slot, sequence, _MIN if is_unknown else number >> PAGE_BITS)
-        self._gaps.add_events(self._exchange(slot), placement.events, placement.more_ranges)
+        self._gaps.add_events(self._exchange(slot), placement.events, placement.range_change)
         findings.add_events(trade_slice, slice_idx, placement.events)
         if placement.out_of_order:
             findings.add_out_of_order(trade_slice, slice_idx)

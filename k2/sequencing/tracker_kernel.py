@@ -27,8 +27,8 @@ from k2.sequencing.fingerprints import (
     PAGE_BITS,
     PAGE_NUMBERS,
     Pages,
-    find_content,
     find_page,
+    find_session,
     read_fingerprint,
     take_page,
     write_fingerprint,
@@ -152,7 +152,7 @@ def _may_be_old(slot: NDArray[np.int64], slot_idx: int, sequence: int, content: 
     # All non-market trades have the same content.
     if content == NON_MARKET_CONTENT:
         return False
-    return find_content(pages, slot_idx, slot[SESSION] - 1, SESSIONS_SEARCHED - 1, sequence, content) != 0
+    return find_session(pages, slot_idx, slot[SESSION] - 1, SESSIONS_SEARCHED - 1, sequence, content) != 0
 
 
 @compiled

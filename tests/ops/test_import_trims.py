@@ -36,7 +36,7 @@ def test_numpy_starts_no_threads(trimmed: str) -> None:
 
 
 def test_a_variable_of_the_user_stands() -> None:
-    """As for one who computes in the same process."""
+    """The variable is kept if it is set."""
     assert printed(COMMAND + THREADS, OPENBLAS_NUM_THREADS="2").endswith(" 2")
 
 

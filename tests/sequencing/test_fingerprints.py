@@ -77,8 +77,8 @@ def test_the_newest_session_with_a_content_is_found(
             if of == slot:
                 plain.put(session, at, one)
         for mark in (content, *(one for one, _ in kept.values())):
-            expected = plain.find(newest, searched, number, mark)
-            assert fingerprints.find(slot, newest, searched, number, mark) == expected
+            expected = plain.find_session(newest, searched, number, mark)
+            assert fingerprints.find_session(slot, newest, searched, number, mark) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_sessions_that_are_searched(newest: int, searched: int, found: int | Non
     for session, content in ((3, 8), (1, 6), (4, 7), (2, 7)):
         fingerprints.put(0, session, 1_000, content, 0)
         plain.put(session, 1_000, content)
-    assert plain.find(newest, searched, 1_000, 7) == found
-    assert fingerprints.find(0, newest, searched, 1_000, 7) == found
+    assert plain.find_session(newest, searched, 1_000, 7) == found
+    assert fingerprints.find_session(0, newest, searched, 1_000, 7) == found
 
 
 @given(puts(), st.integers(0, 10))

@@ -1,4 +1,4 @@
-"""A feed whose numbering begins again all the time: what is decided, and that no row costs more than the one before."""
+"""A feed whose numbering begins again with each trade: what is decided, and what the number of sessions costs."""
 
 import cProfile
 from collections.abc import Callable, Iterable
@@ -24,19 +24,19 @@ def restarts(sessions: Iterable[int], *, with_gap: bool = False) -> list[Row]:
 def test_a_constant_number_begins_a_session_with_each_trade(form: Callable[[], Form]) -> None:
     """Each is stored, and a copy of one of the last 64 sessions is dropped; an older one looks like a new session."""
     tracker = form()
-    said = tracker.track(restarts(range(1, SESSIONS + 1)))
-    assert (said.verdicts, said.sessions) == ([STORED] * SESSIONS, [*range(1, SESSIONS + 1)])
+    tracked = tracker.track(restarts(range(1, SESSIONS + 1)))
+    assert (tracked.verdicts, tracked.sessions) == ([STORED] * SESSIONS, [*range(1, SESSIONS + 1)])
     oldest = SESSIONS - SESSIONS_SEARCHED + 1
     later = 10 * SESSIONS + 5
     for session, verdict, found in ((SESSIONS, DUPLICATE, SESSIONS), (oldest, DUPLICATE, oldest)):
-        said = tracker.track([Row(1_000, later, price=session)])
-        assert (said.verdicts, said.sessions) == ([verdict], [found])
-    said = tracker.track([Row(1_000, later, price=oldest - 1)])
-    assert (said.verdicts, said.sessions) == ([STORED], [SESSIONS + 1])
+        tracked = tracker.track([Row(1_000, later, price=session)])
+        assert (tracked.verdicts, tracked.sessions) == ([verdict], [found])
+    tracked = tracker.track([Row(1_000, later, price=oldest - 1)])
+    assert (tracked.verdicts, tracked.sessions) == ([STORED], [SESSIONS + 1])
 
 
-def calls(tracker: GroupTracker, rows: list[Row], first_offset: int) -> int:
-    """Track rows; return how many functions that took."""
+def python_calls(tracker: GroupTracker, rows: list[Row], first_offset: int) -> int:
+    """Track rows; return the number of function calls, without those inside compiled loops."""
     with cProfile.Profile() as profile:
         tracker.track(slice_of(rows, first_offset=first_offset))
     return sum(entry.callcount for entry in profile.getstats())
@@ -44,9 +44,9 @@ def calls(tracker: GroupTracker, rows: list[Row], first_offset: int) -> int:
 
 @pytest.mark.parametrize("with_gap", [False, True])
 def test_the_work_of_a_row_does_not_grow_with_the_sessions(with_gap: bool) -> None:  # noqa: FBT001
-    """Beyond those that are searched."""
+    """It grows up to 64 of them, with which a row is compared."""
     tracker = GroupTracker()
     rows = restarts(range(1, 801), with_gap=with_gap)
     quarter = len(rows) // 4
-    counts = [calls(tracker, rows[start : start + quarter], start) for start in range(0, len(rows), quarter)]
+    counts = [python_calls(tracker, rows[start : start + quarter], start) for start in range(0, len(rows), quarter)]
     assert counts[3] < 1.1 * counts[1]
