@@ -3,6 +3,7 @@
 import contextlib
 import math
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
@@ -89,9 +90,16 @@ def write_files(
     A file ends with the part at which it reaches `bytes_max`. Only one part is in memory at a time. A file that fails
     is deleted. Without parts there are no files.
     """
-    remaining = iter(parts)
-    for first in remaining:
-        yield _write_file(table, schema, chain([first], remaining), partition, bytes_max)
+    remaining, held = iter(parts), deque[pa.Table]()
+    for part in remaining:
+        held.append(part)
+        del part  # only the deque holds it, and that gives it up
+        yield _write_file(table, schema, chain(_emptied(held), remaining), partition, bytes_max)
+
+
+def _emptied(held: deque[pa.Table]) -> Iterator[pa.Table]:
+    while held:
+        yield held.popleft()
 
 
 def _write_file(

@@ -94,6 +94,8 @@ class SliceSymbol(NamedTuple):
     sequence: SymbolSequence
     numbers: NDArray[np.int64]
     """int64[n]: distinct sequence numbers of these rows, ascending."""
+    begun: int | None = None
+    """Index of the session that had begun at the time of one of these rows, as from `SymbolSequence.session_at`."""
 
 
 class _Range(NamedTuple):
@@ -129,17 +131,20 @@ class ContentLookup:
         self._pages_ahead: dict[tuple[int, int], int] = {}
         """By slot and session."""
 
-    def lacks(self, slot: int, sequence: SymbolSequence, number: int, *, is_checked: bool = False) -> bool:
+    def lacks(
+        self, slot: int, sequence: SymbolSequence, number: int, begun: int | None = None, *, is_checked: bool = False
+    ) -> bool:
         """Return whether placing a number may need a content that only the table has.
 
-        In sessions before the newest one, all numbers of the number's page are checked, so that the following rows of
-        that page need no check, as `is_checked` then says.
+        `begun` is the index of the session that had begun at its time, None for the newest. In sessions before the
+        newest one, all numbers of the number's page are checked, so that the following rows of that page need no check,
+        as `is_checked` then says.
         """
         if self._read_contents is None:
             return False
         page_number = number >> PAGE_BITS
         # The row before may have begun a session, and made an earlier one of the newest.
-        for index in _searched(sequence)[:2] if is_checked else _searched(sequence):
+        for index in _searched(sequence, begun, 2 if is_checked else SESSIONS_SEARCHED):
             numbers = sequence.sessions[index].numbers
             is_newest = index == len(sequence.sessions) - 1
             ranges = numbers.overlap(number, number) if is_newest else _in_page(numbers, page_number)
@@ -156,7 +161,7 @@ class ContentLookup:
         self._plan = [
             found
             for symbol in symbols
-            for index in _searched(symbol.sequence)
+            for index in _searched(symbol.sequence, symbol.begun)
             for found in self._ranges_to_read(symbol, index)
         ]
         return 1 + sum(one.last_page - one.first_page + 1 for one in self._plan)
@@ -215,10 +220,15 @@ def _in_page(numbers: IntervalSet, page_number: int) -> Iterator[tuple[int, int]
     return numbers.overlap(page_number << PAGE_BITS, (page_number << PAGE_BITS) + _PAGE_LAST)
 
 
-def _searched(sequence: SymbolSequence) -> range:
-    """Return the indexes of the sessions whose contents are compared, newest first."""
+def _searched(sequence: SymbolSequence, begun: int | None, newest: int = SESSIONS_SEARCHED) -> list[int]:
+    """Return the indexes of the `newest` sessions, newest first, and that of the session that had begun, if older.
+
+    A trade is compared with the contents of these: an early one is placed by its time, in a session of any age.
+    """
     count = len(sequence.sessions)
-    return range(count - 1, max(count - 1 - SESSIONS_SEARCHED, -1), -1)
+    oldest = max(count - newest, 0)
+    indexes = [*range(count - 1, oldest - 1, -1)]
+    return indexes if begun is None or begun >= oldest else [*indexes, begun]
 
 
 def _is_among_newest(sequence: SymbolSequence, index: int, page_number: int) -> bool:

@@ -174,11 +174,16 @@ class SymbolSequence:
         new = self.sessions[-1]
         return not is_named and first - 1 == new.numbers.highest and at >= new.earliest
 
+    def session_at(self, at: int) -> int:
+        """Return the index of the newest session that had begun at a time; 0 if none had."""
+        index = max(self._newest, 0)
+        while index and at < self.sessions[index].earliest:
+            index -= 1
+        return index
+
     def _home(self, first: int, sequence: int, at: int) -> int:
         """Return the index of the session to which a trade belongs by number and time."""
-        home = self._newest
-        while home and at < self.sessions[home].earliest:
-            home -= 1
+        home = self.session_at(at)
         if home < self._newest:
             return self._home_of_early(home, sequence, at)
         new = self.sessions[-1].numbers

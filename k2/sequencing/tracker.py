@@ -249,9 +249,9 @@ class GroupTracker:
         self._make_room(pages)
         sequence = self._sequence(slot)
         # The contents of earlier sessions are in memory if the row before was of the same page.
-        if self._lookup.lacks(slot, sequence, number, is_checked=self._slots[slot, CHECKED] == number >> PAGE_BITS):
-            symbols = self._symbols_from(trade_slice, columns, slice_idx)
-            self._make_room(self._lookup.plan(symbols))
+        begun, is_checked = sequence.session_at(int(at)), self._slots[slot, CHECKED] == number >> PAGE_BITS
+        if self._lookup.lacks(slot, sequence, number, begun, is_checked=is_checked):
+            self._make_room(self._lookup.plan(self._symbols_from(trade_slice, columns, slice_idx, begun)))
             self._lookup.read(self._clock.floor, self._clock.reached)
             self._make_room(pages)
         assert isinstance(sequence.contents, SlotContents)
@@ -284,8 +284,11 @@ class GroupTracker:
             findings.add_out_of_order(trade_slice, slice_idx)
         return placement
 
-    def _symbols_from(self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int) -> Iterator[SliceSymbol]:
-        """Yield the symbols that have a session and rows from `slice_idx` on, with the numbers of these rows."""
+    def _symbols_from(
+        self, trade_slice: TradeSlice, columns: TrackedColumns, slice_idx: int, begun: int | None
+    ) -> Iterator[SliceSymbol]:
+        """Yield the symbols with a session and rows from `slice_idx` on, and their numbers; `begun` is of the first."""
+        first_slot = self._symbol_slots.of[columns.symbols[trade_slice.rows[slice_idx]]]
         rows = trade_slice.rows[slice_idx:]
         rows = rows[columns.has_sequence[rows]]
         slots = self._symbol_slots.of[columns.symbols[rows]]
@@ -295,7 +298,7 @@ class GroupTracker:
             if self._slots[slot, SESSION]:
                 names = self._symbols.name(self._symbol_slots.symbol_ids[slot])
                 numbers = np.unique(columns.content.sequences[rows[selected]])
-                yield SliceSymbol(slot, *names, self._sequence(slot), numbers)
+                yield SliceSymbol(slot, *names, self._sequence(slot), numbers, begun if slot == first_slot else None)
 
     def _make_room(self, pages: int = 1) -> None:
         if self._fingerprints.free_count >= pages:

@@ -215,10 +215,10 @@ def test_what_a_page_lacks_is_asked_for_once(ranges: list[tuple[int, int]], is_u
     fingerprints = Fingerprints()
     for number in (256, 257, 258, 300):
         fingerprints.put(0, 1, number, 9, 0)
-    assert fingerprints.unknown_in(0, 1, 1, ranges) is is_unknown
-    assert fingerprints.unknown_in(0, 2, 1, ranges) is bool(ranges)
+    assert fingerprints.has_unknown(0, 1, 1, ranges) is is_unknown
+    assert fingerprints.has_unknown(0, 2, 1, ranges) is bool(ranges)
     fingerprints.set_looked_up(0, 1, 1, 5)
     fingerprints.set_looked_up(0, 2, 1, 5)
-    assert not fingerprints.unknown_in(0, 1, 1, ranges)
-    assert not fingerprints.unknown_in(0, 2, 1, ranges)
+    assert not fingerprints.has_unknown(0, 1, 1, ranges)
+    assert not fingerprints.has_unknown(0, 2, 1, ranges)
     assert [fingerprints.get(0, 1, 256), fingerprints.get(0, 2, 256)] == [9, UNKNOWN]
