@@ -119,7 +119,7 @@ def _list(found: Sequence[Gap], which: GapFilter, limit: int | None, output: Out
         _print_gaps(rows, which)
     if not as_json and output is None:
         _print_totals(found, which)
-    _print_limit(len(rows), len(found))
+    _print_limit(len(rows), len(found), "ranges")
 
 
 def _filter(*, filled: bool, accepted: bool, everything: bool) -> GapFilter:
@@ -152,7 +152,7 @@ def _print_sums(found: Sequence[Gap], output: Output, limit: int | None, *, as_j
         print_table(title, columns, [[_sum_cell(row, name) for name in columns] for row in rows])
         missing = format_count(sum(row.missing for row in every), "number")
         typer.echo(f"{missing} in {format_count(sum(row.gaps for row in every), 'range')}", err=True)
-    _print_limit(len(rows), len(every))
+    _print_limit(len(rows), len(every), "causes" if is_by_cause else "incidents")
 
 
 def _sum_cell(row: Incident | CauseSum, name: str) -> object:
@@ -180,13 +180,13 @@ def _print_lost(found: Sequence[ConnectionGap], limit: int | None, output: Outpu
         typer.echo(
             f"{format_count(lost, 'message')} of unknown content in {format_count(len(found), 'range')}", err=True
         )
-    _print_limit(len(rows), len(found))
+    _print_limit(len(rows), len(found), "ranges")
 
 
-def _print_limit(listed: int, found: int) -> None:
-    """Say that a limit has left ranges out, if it has."""
+def _print_limit(listed: int, found: int, what: str) -> None:
+    """Say that a limit has left some out, if it has."""
     if listed < found:
-        typer.echo(f"the largest {listed:,} of {found:,} ranges are listed; use a higher --limit", err=True)
+        typer.echo(f"the largest {listed:,} of {found:,} {what} are listed; use a higher --limit", err=True)
 
 
 _LOST: Final = ("exchange", "connection", "session", "first", "missing", "next_message", "at")

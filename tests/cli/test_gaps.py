@@ -180,7 +180,9 @@ def test_incidents_and_causes(settings: Settings, k2: K2) -> None:
     assert other["fillable_until"] == "2024-08-16T00:00:00Z"
     sums = json.loads(k2("gaps", "--by", "cause", "--json").stdout)
     assert [(one["cause"], one["missing"]) for one in sums] == [("connection", 15), ("unknown", 1)]
-    assert len(json.loads(k2("gaps", "--incidents", "--limit", "1", "--json").stdout)) == 1
+    limited = k2("gaps", "--incidents", "--limit", "1", "--json")
+    assert len(json.loads(limited.stdout)) == 1
+    assert limited.stderr == "the largest 1 of 2 incidents are listed; use a higher --limit\n"
     shown = k2("gaps", "--incidents")
     assert "connection" in shown.stdout
     assert shown.stderr == "16 numbers in 4 ranges\n"

@@ -79,6 +79,19 @@ def test_an_offset_that_does_not_exist(broker: Broker, missing: Any) -> None:
     assert (found.first_offset, found.end_offset, found.unread) == (6, 10, 0)
 
 
+def test_an_offset_that_the_broker_of_the_demo_does_not_answer(
+    embedded_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds a fetch beyond the end, as of a topic that was created again with fewer messages."""
+    monkeypatch.setattr("k2.kafka.unread.ANSWER_SECONDS_MAX", 1)
+    topic = embedded_broker.topic()
+    publish(embedded_broker.bootstrap_servers, topic, [trade(number) for number in range(10)])
+    where, settings = TopicPartition(topic, 0), _settings(embedded_broker, topic)
+    assert find_ends(settings, {where: 10})[where].first_offset is None
+    found = find_ends(settings, {where: 11})[where]
+    assert (found.first_offset, found.end_offset, found.unread) == (0, 10, 0)
+
+
 def test_no_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The address is named, with the cause."""
     monkeypatch.setattr("k2.kafka.unread.ANSWER_SECONDS_MAX", 0.5)
