@@ -137,9 +137,11 @@ def resume_problem(store: Store) -> str | None:
 def pin_store(folder: Path) -> Iterator[PinnedStore]:
     """Pin a store's partitions at one moment, also while a job uses it.
 
-    Each partition is read in its own transaction, and these start one after the other. If the job has cleaned up a
-    partition beyond the epoch of another, all transactions are started again. So the pinned state can be resumed from,
-    with any interval between epochs and without a backup interval.
+    Each partition is read in its own transaction, and these start one after the other. Meanwhile an epoch may close:
+    then the last partitions say that it has, and the first ones lack its snapshots. So the resume epoch is the one that
+    was known before the first transaction. If the job has cleaned up a partition beyond that epoch, or an execution has
+    begun, all transactions are started again. The pinned state can thus be resumed from, with any interval between
+    epochs and without a backup interval.
 
     Raises:
         SettingsError: the folder is not a recovery store.
@@ -152,12 +154,14 @@ def pin_store(folder: Path) -> Iterator[PinnedStore]:
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(_connect(file))) for file in files]
         rows = _pin(files, connections)
+        resume_epoch = _resume_epoch(rows)
         for _ in range(PINS_MAX):
-            if not _is_torn(rows, _resume_epoch(rows)):
+            known, rows = rows, _pin(files, connections)
+            resume_epoch = _resume_epoch(known)
+            if _latest_execution(known) == _latest_execution(rows) and not _is_torn(rows, resume_epoch):
                 break
             time.sleep(PIN_PAUSE_SECONDS)
-            rows = _pin(files, connections)
-        yield PinnedStore(_store(folder, files, connections, rows), files, connections)
+        yield PinnedStore(_store(folder, files, connections, rows, resume_epoch), files, connections)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
@@ -214,13 +218,18 @@ def _resume_epoch(rows: _Rows) -> int:
     return min(epochs.values())
 
 
+def _latest_execution(rows: _Rows) -> int | None:
+    return max((execution for execution, _, _ in rows.executions), default=None)
+
+
 def _is_torn(rows: _Rows, resume_epoch: int) -> bool:
     """Return whether a partition has deleted snapshots that a resume needs."""
     return max(rows.commits.values(), default=0) >= resume_epoch
 
 
-def _store(folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Connection], rows: _Rows) -> Store:
-    resume_epoch = _resume_epoch(rows)
+def _store(
+    folder: Path, files: Sequence[Path], connections: Sequence[sqlite3.Connection], rows: _Rows, resume_epoch: int
+) -> Store:
     expected = max((count for _, count in rows.parts), default=0)
     missing = tuple(sorted(set(range(expected)) - {index for index, _ in rows.parts}))
     problem = _foreign(folder, rows) or ("" if missing else _mismatch(folder, rows, resume_epoch))

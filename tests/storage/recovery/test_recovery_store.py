@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from k2.storage.files import lock_file
 from k2.storage.recovery.backup import back_up, delete_unfinished_epoch, make_store, restore
 from k2.storage.recovery.lock import exclusive_lock, is_locked, lock_store
 from k2.storage.recovery.snapshots import offset_in
-from k2.storage.recovery.store import Store, check_store, partition_files, read_store
+from k2.storage.recovery.store import Store, check_store, partition_files, pin_store, read_store
 from tests.storage.recovery.small_flow import abort_at, expected, run
 
 END = 12
@@ -105,6 +105,51 @@ for number in range(4):
         store, replaced = restore(copy, restored)
         assert (store.offsets, store.resume_epoch, replaced) == (saved.offsets, saved.resume_epoch, None)
         assert run(restored, end + 4, 4 - workers) == expected(end + 4)
+
+
+class EventfulFiles(list[Path]):
+    """Partitions; something happens after the first one in one of the passes over them."""
+
+    passes = 0
+
+    def __init__(self, files: Sequence[Path], event: Callable[[], None], at_pass: int) -> None:
+        super().__init__(files)
+        self._event, self._at_pass = event, at_pass
+
+    def __iter__(self) -> Iterator[Path]:
+        self.passes += 1
+        for number, file in enumerate(super().__iter__()):
+            if number == 1 and self.passes == self._at_pass:
+                self._event()
+            yield file
+
+
+def front_of(file: Path) -> int | None:
+    """Return the epoch that a partition says the only worker has reached; None if another one says so."""
+    with closing(sqlite3.connect(file)) as connection:
+        row = connection.execute("SELECT worker_frontier FROM fronts").fetchone()
+    return None if row is None else int(row[0])
+
+
+@pytest.mark.parametrize("at_pass", [2, 3, 4, 5, 6])
+def test_an_epoch_that_closes_between_two_partitions_is_not_resumed_after(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, at_pass: int
+) -> None:
+    """The first partition may be read before the snapshots of an epoch, and another say that the epoch has closed."""
+    run(folder, END)
+    first, *others = partition_files(folder)
+    (marked,) = [file for file in others if front_of(file) is not None]
+    before = read_store(folder).resume_epoch
+
+    def close_an_epoch() -> None:
+        execute(first, "INSERT INTO snaps VALUES ('', 'trades.count', 'new', ?, NULL)", before)
+        execute(marked, "UPDATE fronts SET worker_frontier = ?", before + 1)
+
+    files = EventfulFiles([first, *others], close_an_epoch, at_pass)
+    monkeypatch.setattr("k2.storage.recovery.store.partition_files", lambda _: files)
+    with pin_store(folder) as pinned:
+        seen = pinned.connections[0].execute("SELECT count(*) FROM snaps WHERE state_key = 'new'").fetchone()[0]
+    assert pinned.store.resume_epoch in {before, before + seen}
 
 
 def test_state_of_an_unfinished_epoch_is_never_restored(folder: Path) -> None:
