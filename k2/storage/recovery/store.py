@@ -153,14 +153,14 @@ def pin_store(folder: Path) -> Iterator[PinnedStore]:
         raise SettingsError(f"{folder} {what}; create one with `k2 recovery init {folder}`")
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(_connect(file))) for file in files]
-        rows = _pin(files, connections)
-        resume_epoch = _resume_epoch(rows)
+        known, rows = _pin(files, connections), _pin(files, connections)
         for _ in range(PINS_MAX):
-            known, rows = rows, _pin(files, connections)
-            resume_epoch = _resume_epoch(known)
-            if _latest_execution(known) == _latest_execution(rows) and not _is_torn(rows, resume_epoch):
+            if _latest_execution(known) == _latest_execution(rows) and not _is_torn(rows, _resume_epoch(known)):
                 break
             time.sleep(PIN_PAUSE_SECONDS)
+            # One at once after the other: what was known before the pause may be deleted by now.
+            known, rows = _pin(files, connections), _pin(files, connections)
+        resume_epoch = _resume_epoch(known)
         yield PinnedStore(_store(folder, files, connections, rows, resume_epoch), files, connections)
 
 
