@@ -179,13 +179,13 @@ def _since(table: Table, duration_us: int) -> BooleanExpression:
 
 
 def _deltas_of(rows: Sequence[PlacedCorrection]) -> dict[TopicPartition, PartitionDelta]:
-    moves: dict[TopicPartition, PartitionDelta] = {}
+    deltas: dict[TopicPartition, PartitionDelta] = {}
     for placed in rows:
         topic_partition = TopicPartition(placed.topic, placed.partition)
-        known = moves.get(topic_partition, PartitionDelta(0))
+        known = deltas.get(topic_partition, PartitionDelta(0))
         offset = max(known.offset, placed.offset + 1)
-        moves[topic_partition] = PartitionDelta(offset, received=known.received + 1, stored=known.stored + 1)
-    return moves
+        deltas[topic_partition] = PartitionDelta(offset, received=known.received + 1, stored=known.stored + 1)
+    return deltas
 
 
 def _as_arrow(rows: Sequence[PlacedCorrection], schema: Schema) -> pa.Table:

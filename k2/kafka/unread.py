@@ -122,9 +122,9 @@ def _end_below(
         # Tansu's watermark is that of the last batch's first message; what is fetched has the true one.
         last = max(low, high - 1)
         consumer.assign([confluent_kafka.TopicPartition(topic_partition.topic, topic_partition.partition, last)])
-        for _, message in first_answers(consumer, [topic_partition], ANSWER_SECONDS_MAX):
-            end = _end(consumer, message, topic_partition, last).end_offset
-            return None if end >= offset else PartitionEnd(end, 0, None, first_offset=low)
+        answer = next(first_answers(consumer, [topic_partition], ANSWER_SECONDS_MAX), None)
+        if answer is not None and (end := _end(consumer, answer[1], topic_partition, last).end_offset) < offset:
+            return PartitionEnd(end, 0, None, first_offset=low)
     return None
 
 

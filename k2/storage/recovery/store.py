@@ -153,14 +153,7 @@ def pin_store(folder: Path) -> Iterator[PinnedStore]:
         raise SettingsError(f"{folder} {what}; create one with `k2 recovery init {folder}`")
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(_connect(file))) for file in files]
-        known, rows = _pin(files, connections), _pin(files, connections)
-        for _ in range(PINS_MAX):
-            if _latest_execution(known) == _latest_execution(rows) and not _is_torn(rows, _resume_epoch(known)):
-                break
-            time.sleep(PIN_PAUSE_SECONDS)
-            # One at once after the other: what was known before the pause may be deleted by now.
-            known, rows = _pin(files, connections), _pin(files, connections)
-        resume_epoch = _resume_epoch(known)
+        rows, resume_epoch = _pin_at_one_moment(files, connections)
         yield PinnedStore(_store(folder, files, connections, rows, resume_epoch), files, connections)
 
 
@@ -172,6 +165,19 @@ def _connect(file: Path) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=STORE_LOCKED_SECONDS_MAX)
     except sqlite3.Error as error:
         raise StateError(f"partition {file} of the recovery store cannot be opened: {error}") from error
+
+
+def _pin_at_one_moment(files: Sequence[Path], connections: Sequence[sqlite3.Connection]) -> tuple[_Rows, int]:
+    """Pin the partitions; return their rows, and the resume epoch that was known before."""
+    pins = 0
+    while True:
+        # In immediate succession, so that the job has little time to clean up beyond what was known.
+        known, rows = _pin(files, connections), _pin(files, connections)
+        resume_epoch, pins = _resume_epoch(known), pins + 1
+        is_consistent = _latest_execution(known) == _latest_execution(rows) and not _is_torn(rows, resume_epoch)
+        if is_consistent or pins > PINS_MAX:
+            return rows, resume_epoch
+        time.sleep(PIN_PAUSE_SECONDS)
 
 
 def _pin(files: Sequence[Path], connections: Sequence[sqlite3.Connection]) -> _Rows:
